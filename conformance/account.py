@@ -1,0 +1,98 @@
+"""A failure in words: what a reader sees in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from backproof.conformance.case import Array, Case
+from backproof.conformance.hearing import Counterexample
+from backproof.conformance.layer import Layer
+from backproof.conformance.report import in_layout
+from backproof.conformance.session import Verdict
+
+#: Arrays of more elements are shown by their shape alone.
+MOST_SHOWN = 64
+
+
+def account(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[str, Any], spec: str) -> str:
+    """All failures of an item, the most frequent kind first, and what to run next."""
+    parts = [_one(found, verdict, layer, settings) for found in verdict.counterexamples]
+    return "\n\n".join([*parts, f"  run again: pytest --impl={spec} {identifier}"])
+
+
+def headline(verdict: Verdict) -> str:
+    """The failure in one line."""
+    first = verdict.counterexamples[0].discrepancy.message
+    more = len(verdict.counterexamples) - 1
+    return first + (f" (and {more} other kind{'s' if more > 1 else ''} of failure)" if more else "")
+
+
+def _one(found: Counterexample, verdict: Verdict, layer: Layer, settings: Mapping[str, Any]) -> str:
+    case, discrepancy = found.case, found.discrepancy
+    lines = [f"{verdict.item.part} {verdict.item.check} ({case.dtype}): {discrepancy.message}", ""]
+    options = _options(case, layer)
+    if options:
+        lines.append(f"  {options}")
+    shown = {name: in_layout(name, a, layer, settings) for name, a in case.wide.items()}
+    tensor = discrepancy.tensor or verdict.item.check
+    differ = discrepancy.kind not in ("crash", "refused", "result")
+    if differ and discrepancy.expected is not None:
+        shown |= {
+            f"{tensor} expected": in_layout(tensor, discrepancy.expected, layer, settings),
+            f"{tensor} got": in_layout(tensor, discrepancy.got, layer, settings),
+        }
+    width = max(len(name) for name in shown)
+    for name, array in shown.items():
+        lines += _aligned(f"  {name:<{width}} = ", array)
+    lines.append("")
+    if case.origin == "kept":
+        lines.append("  This case was kept from an earlier run.")
+    lines += [f"  {_minimality(found)}", f"  {_where(found)}"]
+    if discrepancy.traceback:
+        lines += ["", *[f"  {line}" for line in discrepancy.traceback.rstrip().splitlines()]]
+    return "\n".join(lines)
+
+
+def _options(case: Case, layer: Layer) -> str:
+    """The options that are not plain, as a call would have them."""
+    told = []
+    for option in layer.contract.options:
+        value = case.options[option.name]
+        flat = np.unique(np.asarray(value)).tolist()
+        if flat != [option.neutral]:
+            told.append(f"{option.name}={value!r}")
+    return ", ".join(told)
+
+
+def _aligned(start: str, array: Array | None) -> list[str]:
+    if array is None:
+        return [f"{start}None"]
+    if array.size > MOST_SHOWN:
+        return [f"{start}array of shape {array.shape}"]
+    if array.size == 0:
+        return [f"{start}empty, shape {array.shape}"]
+    text = np.array2string(array, separator=", ", max_line_width=100, formatter={"float_kind": lambda v: f"{v:.6g}"})
+    first, *rest = text.splitlines()
+    return [start + first, *[" " * len(start) + line for line in rest]]
+
+
+def _minimality(found: Counterexample) -> str:
+    count = found.smaller_cases
+    if found.proved and count:
+        return f"Minimal: {count} smaller cases, all that there are, were judged with every fill; none fails like this."
+    if found.proved:
+        return "Minimal: there is no smaller configuration."
+    if count:
+        return f"The smallest found: {count} smaller cases were judged and none fails like this; others are untried."
+    return "The first found; smaller ones were not tried."
+
+
+def _where(found: Counterexample) -> str:
+    if found.region == "every case":
+        return f"It fails in all {found.failed} cases that were judged."
+    if found.region:
+        total = f"{found.failed} of {found.failed} failed; otherwise 0 of {found.passed}"
+        return f"It fails where {found.region}: {total}."
+    return f"It fails in {found.failed} of {found.failed + found.passed} cases."

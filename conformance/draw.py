@@ -1,0 +1,49 @@
+"""Cases from Hypothesis: it supplies bytes, the layer's page makes a case of them."""
+
+from __future__ import annotations
+
+from backproof.conformance.case import Case
+from backproof.conformance.layer import Layer, Space
+from backproof.conformance.tape import Tape
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+#: Bytes of a configuration and of its numbers; fixed lengths, so that neither moves when the other changes.
+CONFIGURATION, NUMBERS = 40, 64
+
+
+def cases(layer: Layer, space: Space) -> st.SearchStrategy[Case]:
+    """The strategy that draws a case; the configuration and the numbers come from separate tapes."""
+    tapes = st.tuples(
+        st.binary(min_size=CONFIGURATION, max_size=CONFIGURATION),
+        st.binary(min_size=NUMBERS, max_size=NUMBERS),
+    )
+    return tapes.map(lambda data: case_from(layer, space, *data))
+
+
+def case_from(layer: Layer, space: Space, configuration: bytes, numbers: bytes) -> Case:
+    """The case of two tapes."""
+    return layer.fill(layer.draw(Tape(configuration), space), Tape(numbers), space)
+
+
+def drawn(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
+    """So many cases of this seed, the same on every call."""
+    found: list[Case] = []
+
+    @seed(number)
+    @settings(
+        max_examples=examples,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        derandomize=False,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    @given(cases(layer, space))
+    def collect(case: Case) -> None:
+        found.append(case)
+
+    if examples > 0:
+        collect()
+    return found[:examples]

@@ -1,0 +1,155 @@
+"""What the court asks of a page of the law: a layer's cases, its two references and its tolerance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from backproof.conformance.case import Array, Case, Configuration
+from backproof.conformance.contract import Contract
+from backproof.conformance.precision import PRECISIONS, Precision
+from backproof.conformance.signature import Signature
+from backproof.conformance.tape import Tape
+
+
+@dataclass(frozen=True)
+class Space:
+    """Which cases of a layer one candidate may be asked: what it declares, for one rank and one dtype.
+
+    `exact` is False where the candidate's sums are not plain multiply-adds.
+    """
+
+    signature: Signature
+    settings: Mapping[str, Any]
+    rank: int
+    dtype: str
+    exact: bool = True
+
+    @property
+    def precision(self) -> Precision:
+        """The format of x."""
+        return PRECISIONS[self.dtype]
+
+    def takes(self, name: str) -> bool:
+        """Whether the candidate's forward has this array or option."""
+        return name in self.signature.arrays or name in self.signature.options
+
+    def forms(self, option: str) -> tuple[str, ...]:
+        """The ways in which an option may be written, the plainest first."""
+        return self.signature.forms.get(option, ("axes",))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the items of a layer are grouped by: "conv2d", or "batchnorm" for all of its ranks."""
+
+    title: str
+    spatial_dims: int | None
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A case as the JAX oracle reads it: arrays padded to a size class, so that one compiled program serves it.
+
+    `unpack` cuts the program's outputs back to the case's shapes, by the names of the tensors.
+    """
+
+    size_class: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    unpack: Callable[[Sequence[Array]], dict[str, Array]]
+
+
+class Layer(ABC):
+    """One page of the law. The court calls these, and knows nothing else of a layer.
+
+    Every method is a function of its arguments alone.
+    """
+
+    contract: ClassVar[Contract]
+    #: Named conditions on a configuration that the cases must hit, in the order in which they are shown.
+    cells: ClassVar[Mapping[str, Callable[[Configuration], bool]]] = {}
+    #: Pairs of cells that real bugs needed together.
+    cell_pairs: ClassVar[Sequence[tuple[str, str]]] = ()
+    #: The sizes that the oracle's program is compiled for, the smallest first.
+    size_classes: ClassVar[Sequence[tuple[int, ...]]] = ()
+
+    @property
+    def name(self) -> str:
+        """The layer's name in adapters and reports."""
+        return self.contract.layer
+
+    def tensors(self, signature: Signature) -> tuple[str, ...]:
+        """The results that are judged: out, a gradient for each array, the running statistics."""
+        gradients = tuple(f"d{array}" for array in self.contract.arrays if array in signature.arrays)
+        return ("out", *gradients, *(self.contract.state if signature.state else ()))
+
+    @abstractmethod
+    def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
+        """The groups of items that the settings ask for."""
+
+    @abstractmethod
+    def build(self, parameters: Mapping[str, int], space: Space) -> Configuration | None:
+        """The configuration of these parameters; None if it has no meaning or is not declared."""
+
+    @abstractmethod
+    def draw(self, tape: Tape, space: Space) -> Configuration:
+        """A configuration chosen by the tape; always one with meaning."""
+
+    @abstractmethod
+    def base(self, space: Space) -> dict[str, int]:
+        """The parameters of the plainest configuration, every array present where the candidate takes it."""
+
+    @abstractmethod
+    def features(self, space: Space) -> list[dict[str, int]]:
+        """Small changes of the base that the sweep puts together."""
+
+    @abstractmethod
+    def ascending(self, space: Space) -> Iterator[Configuration]:
+        """All configurations that may be drawn, without end, by rising size."""
+
+    @abstractmethod
+    def fill(self, configuration: Configuration, tape: Tape, space: Space) -> Case:
+        """A case with numbers chosen by the tape, independently of the shapes."""
+
+    @abstractmethod
+    def fills(self, configuration: Configuration, space: Space) -> Iterator[Case]:
+        """The same configuration with each of the fixed fills."""
+
+    @abstractmethod
+    def edges(self, space: Space) -> Iterator[Case]:
+        """The cases of the item `edges`; none if the candidate is not asked any."""
+
+    @abstractmethod
+    def evaluate(self, case: Case) -> dict[str, Array]:
+        """The reference in NumPy: every tensor in float64; gradients of arrays that are None are left out."""
+
+    @abstractmethod
+    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+        """For every tensor the largest error of right code, element by element; None: not judged in this case.
+
+        0.0 where the case is exact: right code has no error, whatever the order of its sums.
+        """
+
+    @abstractmethod
+    def program(self, case: Case) -> Program:
+        """The case as the oracle's program reads it."""
+
+    @abstractmethod
+    def definition(self, *arguments: Any) -> Any:
+        """The layer in JAX, differentiated by `jax.vjp`: all tensors from the program's arguments."""
+
+    def has_meaning(self, case: Case) -> bool:
+        """Whether the tensor items may ask this case."""
+        return True
+
+    def dtypes(self, space: Space) -> dict[str, Any]:
+        """The dtype of each array that is passed."""
+        names = (*self.contract.arrays, *self.contract.state, "dout")
+        return dict.fromkeys(names, space.precision.dtype)
+
+    def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The axes in the candidate's layout of a tensor that the references hold in theirs; None: the same."""
+        return None

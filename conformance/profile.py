@@ -1,0 +1,42 @@
+"""How much is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The numbers of cases, for each layer, rank and dtype. They are fixed: no clock decides what is judged.
+
+    `examples` drawn cases and `sweep` configurations with every fill for the tensors; `others` of each for the items
+    that are no tensor's. `sweep_shapes` bounds the different shapes of the sweep, for candidates that compile for each.
+    After a failure `search_seconds` and `search_cases` bound the search for anything smaller.
+    """
+
+    name: str
+    examples: int
+    sweep: int
+    sweep_shapes: int
+    others: int
+    search_cases: int = 40_000
+    search_seconds: float = 2.0
+
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "quick": Profile("quick", examples=60, sweep=150, sweep_shapes=60, others=20),
+        "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=60),
+        "deep": Profile(
+            "deep",
+            examples=4000,
+            sweep=4000,
+            sweep_shapes=2000,
+            others=600,
+            search_cases=400_000,
+            search_seconds=20.0,
+        ),
+    }
+)

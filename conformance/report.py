@@ -1,0 +1,108 @@
+"""The machine's view of a run: a stable format, described by `report.schema.json` beside this file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from backproof.conformance.case import Array
+from backproof.conformance.hearing import Counterexample
+from backproof.conformance.kept import write_whole
+from backproof.conformance.layer import Layer
+from backproof.conformance.session import Verdict
+
+SCHEMA = 1
+#: Arrays of more elements stand as null.
+MOST_ELEMENTS = 1000
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the report."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("report.schema.json").read_text())
+    return found
+
+
+def record(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One item of the report."""
+    item = verdict.item
+    return {
+        "id": identifier,
+        "layer": item.layer,
+        "spatial_dims": item.spatial_dims,
+        "check": item.check,
+        "dtype": item.dtype,
+        "outcome": verdict.outcome,
+        "examples": verdict.judged,
+        "unsupported": verdict.unsupported,
+        "unjudged": verdict.unjudged,
+        "duration_s": round(verdict.duration, 6),
+        "reason": verdict.reason,
+        "refused": verdict.refused,
+        "failures": [_failure(found, layer, settings) for found in verdict.counterexamples],
+    }
+
+
+def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -> dict[str, Any]:
+    discrepancy, case = found.discrepancy, found.case
+    native = {name: in_layout(name, a, layer, settings) for name, a in case.wide.items()}
+    tensor = discrepancy.tensor or ""
+    options = {option.name: case.options[option.name] for option in layer.contract.options}
+    return {
+        "kind": discrepancy.kind,
+        "tensor": discrepancy.tensor,
+        "message": discrepancy.message,
+        "traceback": discrepancy.traceback,
+        "options": plain(options),
+        "shapes": {name: None if a is None else list(a.shape) for name, a in native.items()},
+        "arrays": {name: numbers(a) for name, a in native.items()},
+        "expected": numbers(in_layout(tensor, discrepancy.expected, layer, settings)),
+        "got": numbers(in_layout(tensor, discrepancy.got, layer, settings)),
+        "minimal": {"proved": found.proved, "smaller_cases_checked": found.smaller_cases},
+        "region": found.region,
+        "diagnosis": [],
+        "reproduce": None,
+    }
+
+
+def in_layout(tensor: str, array: Array | None, layer: Layer, settings: Mapping[str, Any]) -> Array | None:
+    """The array as the candidate sees it."""
+    if array is None:
+        return None
+    axes = layer.permutation(tensor, array.ndim, settings)
+    return array if axes is None or len(axes) != array.ndim else np.asarray(array.transpose(axes))
+
+
+def numbers(array: Array | None) -> Any:
+    """Nested lists; NaN and infinities as strings; null for what is missing or too large."""
+    if array is None or array.size > MOST_ELEMENTS:
+        return None
+    return plain(array.astype(np.float64).tolist())
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's terms."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def conforms(items: Sequence[Mapping[str, Any]], *, complete: bool, unmet: bool) -> bool | None:
+    """True if every item passed or was skipped for refused cases; null where nothing failed but not all was run."""
+    if unmet or any(item["outcome"] in ("failed", "error", "xfailed", "xpassed") for item in items):
+        return False
+    if not complete:
+        return None
+    return all(item["outcome"] == "passed" or (item["outcome"] == "skipped" and item["unsupported"]) for item in items)
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes the report whole. Raises OSError."""
+    write_whole(file, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,79 @@
+"""Tries everything smaller: what lets a report say that no smaller case fails."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from backproof.conformance.case import Case, Configuration
+from backproof.conformance.law import Law
+from backproof.conformance.verdict import Discrepancy, Judgement
+
+Judge = Callable[[Case, Law], Judgement]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The first failing case of a search, None where nothing smaller failed, and how far the search came."""
+
+    case: Case | None
+    law: Law | None
+    complete: bool
+    cases: int
+
+
+class Search:
+    """Judges all configurations of a part by rising size, each with every fill, once for all checks of one property.
+
+    It goes only as far as it is asked, and stops for good when its time or its number of cases is used up.
+    """
+
+    def __init__(self, laws: Sequence[Law], judge: Judge, most: int, seconds: float) -> None:
+        self._judge = judge
+        self._most = most
+        self._left = seconds
+        self._configurations = heapq.merge(
+            *[_tagged(law, k) for k, law in enumerate(laws)], key=lambda item: (item[0], item[1])
+        )
+        self._laws = laws
+        self._ahead = next(self._configurations, None)
+        self._cases = 0
+        self._first: dict[tuple[str, str], tuple[tuple[int, int], Case, Law, int]] = {}
+        #: (size, cases judged so far) of each configuration that is done, for an honest count.
+        self._done: list[tuple[tuple[int, int], int]] = []
+
+    def smaller(self, check: str, kind: str, size: tuple[int, int]) -> Found:
+        """The first case below this size that fails the check in this kind."""
+        key = (check, kind)
+        until = monotonic() + self._left
+        while key not in self._first and self._ahead is not None and self._ahead[0] < size:
+            if monotonic() >= until or self._cases >= self._most:
+                self._left = 0.0
+                return Found(None, None, False, self._cases)
+            self._step()
+        self._left = max(0.0, until - monotonic())
+        if key in self._first and self._first[key][0] < size:
+            _, case, law, cases = self._first[key]
+            return Found(case, law, True, cases)
+        return Found(None, None, True, max((cases for done, cases in self._done if done < size), default=0))
+
+    def _step(self) -> None:
+        assert self._ahead is not None
+        size, k, configuration = self._ahead
+        law = self._laws[k]
+        for case in law.layer.fills(configuration, law.space):
+            if not law.layer.has_meaning(case):
+                continue
+            for check, judged in self._judge(case, law).items():
+                if isinstance(judged, Discrepancy):
+                    self._first.setdefault((check, judged.kind), (size, case, law, self._cases))
+            self._cases += 1
+        self._done.append((size, self._cases))
+        self._ahead = next(self._configurations, None)
+
+
+def _tagged(law: Law, k: int) -> Iterator[tuple[tuple[int, int], int, Configuration]]:
+    for configuration in law.layer.ascending(law.space):
+        yield configuration.size, k, configuration

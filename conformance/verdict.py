@@ -1,0 +1,132 @@
+"""What is off in one case, and how a number is found to be off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+import numpy as np
+from backproof.conformance.case import Array, first_where
+
+Kind = Literal[
+    "value",
+    "shape",
+    "dtype",
+    "nonfinite",
+    "result",
+    "refused",
+    "mutation",
+    "alias",
+    "state",
+    "crash",
+    "timeout",
+    "accepted",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Discrepancy:
+    """One thing that is off: of which kind, in which tensor, a sentence, and the two arrays that differ."""
+
+    kind: Kind
+    tensor: str | None
+    message: str
+    expected: Array | None = None
+    got: Array | None = None
+    traceback: str | None = None
+
+
+class Status(Enum):
+    """What became of a check in one case, where nothing is off."""
+
+    RIGHT = "right"
+    #: The implementation raised NotImplementedError.
+    UNSUPPORTED = "unsupported"
+    #: Right code's own rounding could hide any fault.
+    UNJUDGED = "not judged"
+    #: A call that the check needs failed; that is another item's failure.
+    LEFT_OUT = "left out"
+
+
+#: The outcome of every check that a property makes, by the item's name.
+Judgement = Mapping[str, Status | Discrepancy]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stands in a result's place where no array came back."""
+
+    kind: Kind
+    message: str
+    traceback: str | None = None
+
+    def of(self, tensor: str) -> Discrepancy:
+        """The same as a discrepancy of this tensor."""
+        return Discrepancy(self.kind, tensor, self.message, traceback=self.traceback)
+
+
+def compare(
+    tensor: str,
+    got: Array | Problem,
+    expected: Array,
+    bound: Array | float,
+    dtype: Any,
+    *,
+    must: str = "must be",
+    kind: Kind = "value",
+) -> Discrepancy | None:
+    """None if the result has the expected shape and dtype and every element is within the bound of the expected one.
+
+    `bound` is absolute, an array of the expected shape or one number. NaN and infinity are `nonfinite` where the
+    expected number is finite.
+    """
+    if isinstance(got, Problem):
+        return got.of(tensor)
+    if got.shape != expected.shape:
+        sentence = f"{tensor} has shape {_shape(got)}, {must} {_shape(expected)}."
+        return Discrepancy("shape", tensor, sentence, expected, _plain(got))
+    if got.dtype != dtype:
+        sentence = f"{tensor} has dtype {got.dtype}, {must} {dtype}."
+        return Discrepancy("dtype", tensor, sentence, expected, _plain(got))
+    wide = got if got.dtype == np.float64 else got.astype(np.float64)
+    difference = np.abs(wide - expected)
+    if bool((difference <= bound).all()):
+        return None
+    wrong = ~(difference <= bound) & ~(np.isnan(wide) & np.isnan(expected)) & (wide != expected)
+    if not wrong.any():
+        return None
+    broken = wrong & ~np.isfinite(wide) & np.isfinite(expected)
+    index = first_where(broken if broken.any() else wrong)
+    entries = int(wrong.sum())
+    share = f" {entries} of {wrong.size} entries are wrong." if wrong.size > 1 else ""
+    if broken.any():
+        sentence = f"{_entry(tensor, index)} is {number(wide[index])}, {must} {number(expected[index])}.{share}"
+        return Discrepancy("nonfinite", tensor, sentence, expected, wide)
+    off, right = difference[index], number(expected[index])
+    close = number(wide[index]) == right
+    value = f"{wide[index]:.17g}" if close else number(wide[index])
+    right = f"{expected[index]:.17g}" if close else right
+    sentence = f"{_entry(tensor, index)} is {value}, {must} {right} (off by {off:.3g}).{share}"
+    return Discrepancy(kind, tensor, sentence, expected, wide)
+
+
+def number(value: float) -> str:
+    """A number as a reader writes it: 2 rather than 2.0, six digits where it has more."""
+    return f"{float(value):.6g}"
+
+
+def _entry(tensor: str, index: tuple[int, ...] | Any) -> str:
+    return f"{tensor}[{', '.join(map(str, index))}]" if len(index) else tensor
+
+
+def _shape(a: Array) -> str:
+    return str(tuple(int(n) for n in a.shape))
+
+
+def _plain(a: Array) -> Array | None:
+    try:
+        return a.astype(np.float64)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""The door: pytest, and ready-made adapters for frameworks."""

@@ -1,0 +1,357 @@
+"""The suite in pytest: it is collected beside the tests, runs as items of its own, and reports at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backproof.conformance import xfails
+from backproof.conformance.adapter import AdapterError, load
+from backproof.conformance.profile import PROFILES, Profile
+from backproof.plugins import items
+from backproof.plugins.items import Group
+from backproof.reference import CONTRACTS
+
+from backproof import __version__
+
+ROOT = "backproof"
+NAME = "backproof-conformance"
+#: Seconds between two lines of progress.
+PROGRESS_SECONDS = 5.0
+
+
+def register(config: pytest.Config) -> None:
+    """Reads the options, loads the adapter and turns the suite on. Raises pytest.UsageError."""
+    specs = config.getoption("--impl") or []
+    if len(specs) > 1:
+        raise pytest.UsageError(f"--impl is given once, found {len(specs)}: {', '.join(specs)}. Run pytest for each.")
+    spec = specs[0] if specs else config.getini("backproof_impl")
+    picks = _take_arguments(config, alone=bool(specs))
+    if picks is None:
+        return
+    # NumPy first: an adapter's folder may hold a numpy.py, and it goes to the front of sys.path.
+    import numpy  # noqa: F401
+
+    try:
+        profile, seed = _profile(config)
+        known = _xfails(config)
+        reports = _reports(config)
+        adapter = load(spec, CONTRACTS, Path(config.invocation_params.dir))
+    except (AdapterError, xfails.XfailsError) as error:
+        raise pytest.UsageError(str(error)) from None
+    config.addinivalue_line("markers", "backproof: an item of the conformance suite")
+    config.pluginmanager.register(Conformance(config, spec, adapter, profile, seed, picks, known, reports), NAME)
+    config.pluginmanager.register(items, f"{NAME}-items")
+
+
+def _take_arguments(config: pytest.Config, *, alone: bool) -> tuple[str, ...] | None:
+    """The ids among the arguments, taken from them; None where paths were named for an adapter of the ini file.
+
+    With --impl and no path only the suite is collected; with paths both are. What was decided travels to the workers of
+    a distributed run in `config.option`.
+    """
+    option = config.option
+    if not hasattr(config, "workerinput"):
+        named = config.args_source is config.ArgsSource.ARGS
+        option.impl_picks = [a for a in config.args if named and a.split("::")[0] == ROOT and not Path(a).exists()]
+        paths = [a for a in config.args if a not in option.impl_picks] if named else []
+        option.impl_alone = not paths and (alone or bool(option.impl_picks))
+        option.impl_paths = paths
+    if option.impl_alone:
+        config.args[:] = []
+    elif option.impl_picks:
+        config.args[:] = option.impl_paths
+    return tuple(option.impl_picks)
+
+
+def _whole(config: pytest.Config, name: str, least: int) -> int | None:
+    given = config.getoption(f"--impl-{name}")
+    if given is None:
+        return None
+    try:
+        value = int(given)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise pytest.UsageError(f"--impl-{name}={given}: must be a whole number, {least} or more.")
+    return value
+
+
+def _profile(config: pytest.Config) -> tuple[Profile, int]:
+    name = config.getoption("--impl-profile") or "default"
+    if name not in PROFILES:
+        raise pytest.UsageError(f"--impl-profile={name}: must be one of {', '.join(PROFILES)}.")
+    examples, seed = _whole(config, "examples", 1), _whole(config, "seed", 0)
+    profile = PROFILES[name] if examples is None else replace(PROFILES[name], examples=examples)
+    if seed is None:
+        seed = random.SystemRandom().randrange(2**32) if name == "deep" else 0
+        config.option.impl_seed = str(seed)  # for the workers of a distributed run
+    return profile, seed
+
+
+def _xfails(config: pytest.Config) -> tuple[xfails.KnownFailure, ...]:
+    file = config.getoption("--impl-xfails")
+    return () if file is None else xfails.read(Path(config.invocation_params.dir, file))
+
+
+def _reports(config: pytest.Config) -> tuple[Path, ...]:
+    paths = tuple(Path(config.invocation_params.dir, name) for name in config.getoption("--impl-report") or ())
+    for path in paths:
+        if path.suffix != ".json":
+            raise pytest.UsageError(f"--impl-report={path.name}: must end in .json.")
+        if path.is_dir():
+            raise pytest.UsageError(f"--impl-report={path.name}: is a folder, must be a file.")
+    return paths
+
+
+@dataclass
+class Conformance:
+    """The plugin of one run."""
+
+    config: pytest.Config
+    spec: str
+    adapter: Any
+    profile: Profile
+    seed: int
+    picks: tuple[str, ...]
+    known: Sequence[xfails.KnownFailure]
+    reports: Sequence[Path]
+
+    def __post_init__(self) -> None:
+        from backproof.conformance.kept import Store
+        from backproof.conformance.session import Session
+        from backproof.reference import LAYERS
+
+        self.started = self._shown = time.perf_counter()
+        self.store = Store(Path(self.config.invocation_params.dir), self.spec)
+        self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
+        self.records: dict[str, dict[str, Any]] = {}
+        self.extras: dict[str, dict[str, Any]] = {}
+        self.selected: list[Any] = []
+        self._unmet: list[tuple[xfails.KnownFailure, str]] | None = None
+        self._written: list[str] = []
+
+    # Collection
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        """Hangs the suite behind whatever the session collects."""
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:  # type: ignore[attr-defined]
+            root = Group.from_parent(collector, name=ROOT, nodeid=ROOT, conformance=self)
+            report.result = [*report.result, root]  # type: ignore[attr-defined]
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keeps the picked items. Raises pytest.UsageError for an id that matches nothing."""
+        if not self.picks:
+            return
+        ours = [item.nodeid for item in items if hasattr(item, "conformance_item")]
+        for pick in self.picks:
+            if not any(_under(identifier, pick) for identifier in ours):
+                import difflib
+
+                near = difflib.get_close_matches(pick, {part for name in ours for part in _prefixes(name)}, 1, 0.5)
+                hint = f" The nearest is {near[0]}." if near else ""
+                raise pytest.UsageError(f"{pick}: no item of the suite has this id.{hint}")
+        gone = [
+            item
+            for item in items
+            if hasattr(item, "conformance_item") and not any(_under(item.nodeid, pick) for pick in self.picks)
+        ]
+        if gone:
+            config.hook.pytest_deselected(items=gone)
+            dropped = set(gone)
+            items[:] = [item for item in items if item not in dropped]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Notes which items are left: they decide whether a layer refused the whole run."""
+        self.selected = [item.conformance_item for item in session.items if hasattr(item, "conformance_item")]
+
+    def _kept(self, title: str, layer: Any, hearing: Any) -> Mapping[str, Sequence[Any]]:
+        spaces = [law.space for law in hearing.laws]
+        checks = layer.tensors(hearing.candidate.signature) + ("purity", "repeatability")
+        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in checks}
+        return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
+
+    def expected_to_fail(self, identifier: str) -> str | None:
+        """The reason of the known failure that matches an item; None if none does."""
+        for line in self.known:
+            if line.matches(identifier):
+                return line.reason or "known failure"
+        return None
+
+    # Progress
+
+    def _progress(self, title: str, done: int, total: int) -> None:
+        if done % 16:
+            return
+        now = time.perf_counter()
+        if now - self._shown < PROGRESS_SECONDS or hasattr(self.config, "workerinput"):
+            return
+        self._shown = now
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is None:
+            return
+        line = f"  {title}: {done} of {total} cases judged ({now - self.started:.0f} s)"
+        if capture is None:
+            terminal.write_line(line)
+        else:
+            with capture.global_and_fixture_disabled():
+                terminal.ensure_newline()
+                terminal.write_line(line)
+
+    # Reporting
+
+    def pytest_report_header(self) -> list[str]:
+        """The candidate, its layers, profile and seed."""
+        adapter = self.adapter
+        where = f" ({adapter.path})" if adapter.path and str(adapter.path) != self.spec else ""
+        found = [_layer_line(implementation) for implementation in adapter.implementations.values()]
+        missing = f"; not found, not checked: {', '.join(adapter.missing)}" if adapter.missing else ""
+        alone = " · only the suite is collected" if self.config.option.impl_alone else ""
+        lines = [
+            f"backproof {__version__}: judging {self.spec}{where}",
+            f"  layers: {', '.join(found)}{missing}",
+            f"  dtypes: {', '.join(adapter.settings['dtypes'])} · profile {self.profile.name}, "
+            f"{self.profile.examples} drawn cases a layer, rank and dtype · seed {self.seed}{alone}",
+        ]
+        for name, implementation in adapter.implementations.items():
+            if implementation.signature.left_alone:
+                alone_names = ", ".join(implementation.signature.left_alone)
+                lines.append(f"  {name}_forward: not of the contract, left at their defaults: {alone_names}")
+        return lines + [f"  the adapter's import warned: {warning}" for warning in adapter.warnings[:3]]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collects the items' records, which travel on their reports, from workers too."""
+        if report.when == "call" and hasattr(report, "backproof"):
+            self.records[report.nodeid] = report.backproof
+            extra = report.backproof_extra  # type: ignore[attr-defined]
+            self.extras.setdefault(extra["title"], {}).update(extra)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Judges the known failures and writes the reports."""
+        yield
+        if hasattr(self.config, "workerinput") or session.config.option.collectonly:
+            return
+        failed = {name: record["outcome"] in ("failed", "xfailed", "error") for name, record in self.records.items()}
+        self._unmet = xfails.unmet(self.known, failed, complete=self._complete())
+        if self._unmet and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._mark_unexpected()
+        if self.reports and not self._write():
+            session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
+
+    def _complete(self) -> bool:
+        return all(self._identifier(item) in self.records for item in self.session.items)
+
+    @staticmethod
+    def _identifier(item: Any) -> str:
+        return "::".join((ROOT, *item.path))
+
+    def _mark_unexpected(self) -> None:
+        for line, _ in self._unmet or ():
+            for name, record in self.records.items():
+                if line.matches(name) and record["outcome"] == "passed":
+                    record["outcome"] = "xpassed"
+
+    def _write(self) -> bool:
+        from backproof.conformance import report
+
+        complete = self._complete()
+        items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
+        cells: dict[str, dict[str, int]] = {}
+        for title, extra in self.extras.items():
+            counts = cells.setdefault(title.split("::")[0], {})
+            for cell, count in extra.get("cells", {}).items():
+                counts[cell] = counts.get(cell, 0) + count
+        content = {
+            "schema": report.SCHEMA,
+            "impl": self.spec,
+            "backproof": __version__,
+            "duration_s": round(time.perf_counter() - self.started, 3),
+            "conforms": report.conforms(items, complete=complete, unmet=bool(self._unmet)),
+            "complete": complete,
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "items": items,
+            "cells": cells,
+        }
+        whole = True
+        for path in self.reports:
+            try:
+                report.write(path, content)
+                self._written.append(f"report: {path}")
+            except OSError as error:
+                whole = False
+                self._written.append(f"--impl-report={path} could not be written: {error.strerror or error}.")
+        return whole
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """One line a layer, and what else there is to know once."""
+        if not self.records and not self._unmet:
+            return
+        terminalreporter.section(f"backproof: {self.spec}")
+        for layer in self.adapter.implementations:
+            mine = [record for record in self.records.values() if record["layer"] == layer]
+            if mine:
+                red = any(r["outcome"] in ("failed", "error", "xpassed") for r in mine)
+                terminalreporter.write_line(_layer_summary(layer, mine), red=red, green=not red)
+        warned: dict[str, int] = {}
+        for extra in self.extras.values():
+            for text, count in extra.get("warned", {}).items():
+                warned[text] = warned.get(text, 0) + count
+        for text, count in sorted(warned.items(), key=lambda pair: -pair[1])[:5]:
+            terminalreporter.write_line(f"the candidate warned {count} time{'s' * (count > 1)}: {text}")
+        if self._unmet:
+            file = self.config.getoption("--impl-xfails")
+            for _, sentence in self._unmet:
+                terminalreporter.write_line(f"{file}: {sentence}", red=True)
+        for line in self._written:
+            terminalreporter.write_line(line)
+
+
+def _under(identifier: str, pick: str) -> bool:
+    return identifier == pick or identifier.startswith(f"{pick}::")
+
+
+def _prefixes(identifier: str) -> list[str]:
+    parts = identifier.split("::")
+    return ["::".join(parts[:k]) for k in range(1, len(parts) + 1)]
+
+
+def _layer_line(implementation: Any) -> str:
+    name, settings = implementation.contract.layer, implementation.settings
+    if name == "linear":
+        ranks = settings["ranks"]
+        return name if ranks == (2,) else f"linear (ranks {', '.join(map(str, ranks))})"
+    dims = ", ".join(map(str, settings["spatial_dims"]))
+    return f"{name} ({dims} spatial axes)"
+
+
+def _layer_summary(layer: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Such as "conv: does not conform: 2 of 28 items failed (conv2d dx) · 9 120 cases judged"."""
+    failed = [r for r in records if r["outcome"] in ("failed", "error")]
+    counts = {name: sum(r["outcome"] == name for r in records) for name in ("passed", "skipped", "xfailed", "xpassed")}
+    if failed:
+        names = dict.fromkeys(f"{r['id'].split('::')[1]} {r['check']}" for r in failed)
+        verdict = f"does not conform: {len(failed)} of {len(records)} items failed ({', '.join(names)})"
+    elif counts["xfailed"]:
+        verdict = f"{counts['xfailed']} of {len(records)} items failed as known"
+    else:
+        verdict = f"{counts['passed']} of {len(records)} items passed"
+    skipped = [r for r in records if r["outcome"] == "skipped"]
+    tail = f" · {counts['skipped']} skipped" if skipped else ""
+    tail += f" · {sum(r['examples'] for r in records)} judgements"
+    refusals = dict.fromkeys(
+        f"{r['id'].split('::')[1]} {r['refused']}" for r in records if r["refused"] and r["check"] == "out"
+    )
+    return f"{layer}: {verdict}{tail}" + "".join(f" · {refusal}" for refusal in refusals)

@@ -1,0 +1,156 @@
+"""The suite's nodes: virtual collectors for part and check, and an item for each dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from backproof.plugins.conformance import Conformance
+
+
+class Group(pytest.Collector):
+    """backproof, backproof::conv2d, backproof::conv2d::dx."""
+
+    def __init__(self, *, conformance: Conformance, at: tuple[str, ...] = (), **more: Any) -> None:
+        super().__init__(**more)
+        self.conformance = conformance
+        self.at = at
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """The groups, or the items, one level further down."""
+        depth = len(self.at)
+        below = [item for item in self.conformance.session.items if item.path[:depth] == self.at]
+        for name in dict.fromkeys(item.path[depth] for item in below):
+            if depth < 2:
+                yield Group.from_parent(self, name=name, conformance=self.conformance, at=(*self.at, name))
+            else:
+                (item,) = [item for item in below if item.dtype == name]
+                yield Check.from_parent(self, name=name, conformance=self.conformance, item=item)
+
+
+class Location(NamedTuple):
+    """Where a failure is shown to be: the adapter's forward, and the failure in one line."""
+
+    path: str
+    lineno: int
+    message: str
+
+
+class Told:
+    """A failure as pytest shows it."""
+
+    def __init__(self, text: str, location: Location) -> None:
+        self.text = text
+        self.reprcrash = location
+
+    def __str__(self) -> str:
+        return self.text
+
+    def toterminal(self, terminal: Any) -> None:
+        """Writes the failure."""
+        for line in self.text.splitlines():
+            terminal.line(line)
+
+
+class DoesNotConform(Exception):
+    """An item failed."""
+
+
+class Check(pytest.Item):
+    """One item of the suite."""
+
+    def __init__(self, *, conformance: Conformance, item: Any, **more: Any) -> None:
+        super().__init__(**more)
+        self.conformance = conformance
+        self.conformance_item = item
+        self.verdict: Any = None
+        self.add_marker("backproof")
+
+    def runtest(self) -> None:
+        """Judges the item. Raises DoesNotConform, or pytest's skip."""
+        conformance = self.conformance
+        expected = conformance.expected_to_fail(self.nodeid)
+        run = conformance.selected or [self.conformance_item]
+        self.verdict = conformance.session.verdict(self.conformance_item, run, explain=expected is None)
+        found = self.verdict.counterexamples
+        refused = any(f.discrepancy.kind == "refused" for f in found)
+        conformance.store.replace(
+            self.nodeid, [] if refused or self.verdict.item.check == "edges" else [f.case for f in found]
+        )
+        if self.verdict.outcome == "failed":
+            raise DoesNotConform
+        if self.verdict.outcome == "skipped":
+            raise pytest.skip.Exception(f"{self.verdict.reason}", _use_item_location=True)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The failure in words, without a traceback of the suite's own."""
+        from backproof.conformance.account import account, headline
+        from backproof.conformance.law import ReferencesDisagree
+
+        adapter = self.conformance.adapter
+        path, line = str(adapter.path or self.conformance.spec), adapter.line or 1
+        if isinstance(excinfo.value, ReferencesDisagree):
+            return Told(str(excinfo.value), Location(path, line, str(excinfo.value)))
+        if not isinstance(excinfo.value, DoesNotConform):
+            return super().repr_failure(excinfo)
+        layer, settings = self._page()
+        text = account(self.verdict, self.nodeid, layer, settings, self.conformance.spec)
+        return Told(text, Location(path, line, headline(self.verdict)))
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        """The adapter's file and the line of its first forward."""
+        adapter = self.conformance.adapter
+        return adapter.path or self.path, (adapter.line or 1) - 1, self.nodeid
+
+    def _page(self) -> tuple[Any, Any]:
+        item = self.conformance_item
+        return (
+            self.conformance.session.hearing(item).layer,
+            self.conformance.adapter.implementations[item.layer].settings,
+        )
+
+    def record(self, outcome: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The item in the JSON report, and what its hearing adds once."""
+        from backproof.conformance import report
+
+        item = self.conformance_item
+        hearing = self.conformance.session.hearing(item)
+        layer, settings = self._page()
+        extra: dict[str, Any] = {"title": hearing.title}
+        if self.verdict is None:
+            record = {
+                "id": self.nodeid,
+                "layer": item.layer,
+                "spatial_dims": item.spatial_dims,
+                "check": item.check,
+                "dtype": item.dtype,
+                "outcome": outcome,
+                "examples": 0,
+                "unsupported": 0,
+                "duration_s": 0.0,
+                "failures": [],
+                "refused": None,
+            }
+            return record, extra
+        extra["warned"] = dict(hearing.warned)
+        if self.conformance.reports:
+            extra["cells"] = dict(hearing.cells())
+        return {**report.record(self.verdict, self.nodeid, layer, settings), "outcome": outcome}, extra
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Puts the item's record on its report, and excuses a known failure."""
+    report: Any = yield
+    if isinstance(item, Check) and call.when == "call":
+        reason = item.conformance.expected_to_fail(item.nodeid)
+        outcome = report.outcome
+        if outcome == "failed" and item.verdict is None:
+            outcome = "error"
+        elif outcome == "failed" and reason is not None:
+            outcome, report.outcome, report.wasxfail = "xfailed", "skipped", f"reason: {reason}"
+        report.backproof, report.backproof_extra = item.record(outcome)
+    return report

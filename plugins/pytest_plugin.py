@@ -1,0 +1,62 @@
+"""The door: `--impl` and its options. Every pytest run of the environment loads this module, so it imports pytest and the
+standard library alone; all else is imported when `--impl` is given.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+PROFILES = ("quick", "default", "deep")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the options of the suite."""
+    group = parser.getgroup("backproof", "conformance of backprop implementations")
+    group.addoption(
+        "--impl",
+        action="append",
+        metavar="SPEC",
+        help="judge this adapter: a module (mypkg.adapter) or a file (path.py), an attribute after a colon",
+    )
+    group.addoption(
+        "--impl-profile",
+        metavar="|".join(PROFILES),
+        default=None,
+        help="how much is drawn (default: default)",
+    )
+    group.addoption("--impl-examples", metavar="N", default=None, help="N drawn cases for each layer, rank and dtype")
+    group.addoption("--impl-seed", metavar="N", default=None, help="the seed of the drawn cases")
+    group.addoption(
+        "--impl-xfails",
+        metavar="FILE",
+        default=None,
+        help="known failures: an id or glob a line, # the reason",
+    )
+    group.addoption(
+        "--impl-report",
+        action="append",
+        metavar="PATH",
+        default=None,
+        help="write a report: .json; may be repeated",
+    )
+    parser.addini("backproof_impl", "judge this adapter beside whatever pytest collects")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Turns the suite on where an adapter is named."""
+    if not (config.getoption("--impl") or config.getini("backproof_impl")):
+        given = [a for a in config.args if a.split("::")[0] == "backproof"]
+        if given and config.args_source is config.ArgsSource.ARGS and not config.rootpath.joinpath(given[0]).exists():
+            raise pytest.UsageError(f"{given[0]} is an item of the suite: name the adapter, --impl=SPEC.")
+        used = [name for name in ("examples", "profile", "seed", "xfails", "report") if _given(config, name)]
+        if used:
+            raise pytest.UsageError(f"--impl-{used[0]} needs an adapter to judge: --impl=SPEC.")
+        return
+    from backproof.plugins.conformance import register
+
+    register(config)
+
+
+def _given(config: pytest.Config, name: str) -> bool:
+    return config.getoption(f"--impl-{name}") is not None

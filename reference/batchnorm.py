@@ -1,0 +1,540 @@
+"""Batch norm: xhat = (x - mean) / sqrt(var + eps), out = gamma * xhat + beta, for every channel by itself.
+
+In training mean and var are those of the batch, over all axes but the channels', var the biased one; in eval they are
+the running statistics and constants of the differentiation. With m elements a channel and sums over them,
+
+    dbeta = sum dout        dgamma = sum dout * xhat
+    dx = gamma / sqrt(var + eps) * (dout - dbeta / m - xhat * dgamma / m)        in training
+    dx = gamma / sqrt(var + eps) * dout                                          in eval
+
+(Ioffe and Szegedy, Batch Normalization, 2015, algorithm 1 and the equations of section 3, with the path through the mean
+worked in.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, product
+from math import prod
+from typing import Any
+
+import numpy as np
+from backproof.conformance.case import Array, Case, Configuration, rounded
+from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.tape import Tape
+from backproof.reference.bilinear import DENSE, TILE_EDGES, fitting, padded
+from backproof.reference.contracts import BATCHNORM
+
+#: Every eps that is asked, the plain one first.
+EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)
+MOMENTA = (0.1, 0.9, 0.5, 0.25, 0.75)
+#: |mean| is at most this many standard deviations.
+OFFSET = 100.0
+#: Intermediates that right code may round to a format of 16 bits: inputs' products, statistics, xhat, the result.
+LOW_ROUNDINGS = 4
+
+_RAMP = np.resize(np.array([1, 0, 3, -2, 2, -1, 4, -3], dtype=np.float64), 1024)
+_DOUT = np.random.default_rng(31).choice(DENSE[:6], 1024)
+_GAMMA = np.array([2, -1, 3, 1, -2], dtype=np.float64)
+_BETA = np.array([1, 3, -1, 0], dtype=np.float64)
+_MEAN = np.array([1, -1, 2, 0], dtype=np.float64)
+_VAR = np.array([2, 1, 3, 4], dtype=np.float64)
+
+
+class BatchNorm(Layer):
+    """x is (N, C, *S), gamma, beta and the running statistics (C,); `rank` is the number of spatial axes."""
+
+    contract = BATCHNORM
+    cells: Mapping[str, Callable[[Configuration], bool]] = {
+        "training": lambda c: bool(c.options["training"]),
+        "eval": lambda c: not c.options["training"],
+        "eps > 1e-5": lambda c: c.options["eps"] > 1e-5,
+        "eps < 1e-5": lambda c: c.options["eps"] < 1e-5,
+        "momentum != 0.1": lambda c: c.options["momentum"] != 0.1,
+        "gamma is None": lambda c: c.shapes.get("gamma") is None,
+        "beta is None": lambda c: c.shapes.get("beta") is None,
+        "one channel": lambda c: (c.shapes["x"] or ())[1] == 1,
+        "several channels": lambda c: (c.shapes["x"] or ())[1] > 1,
+        "N = 1": lambda c: c.parameters["batch"] == 1,
+        "N > 2": lambda c: c.parameters["batch"] > 2,
+        "m > 2": lambda c: _count(c) > 2,
+        "spatial": lambda c: c.rank > 0,
+        "several pixels": lambda c: prod((c.shapes["x"] or ())[2:]) > 1,
+        "tile edge": lambda c: any(size in TILE_EDGES for size in c.shapes["x"] or ()),
+    }
+    size_classes = ((8, 128), (40, 640))
+
+    def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
+        """One part for all ranks."""
+        return (Part("batchnorm", None, tuple(sorted(settings["spatial_dims"]))),)
+
+    def dtypes(self, space: Space) -> dict[str, Any]:
+        """Parameters and statistics stay float32 under a format of 16 bits where the adapter says so."""
+        found = super().dtypes(space)
+        if space.settings["parameters"] == "float32" and space.precision.low:
+            found |= dict.fromkeys(("gamma", "beta", *self.contract.state), np.dtype(np.float32))
+        return found
+
+    def build(self, parameters: Mapping[str, int], space: Space) -> Configuration | None:
+        """Parameters: batch, channels, size0, size1, ...; eps and momentum as indices; training, gamma, beta (0 or 1)."""
+        p = parameters
+        sizes = [p[f"size{k}"] for k in range(space.rank)]
+        if min(p["channels"], *sizes, 1) < 1 or p["batch"] < 0:
+            return None
+        for option in ("eps", "momentum"):
+            if not 0 <= p[option] < len(_values(option, space)):
+                return None
+        if p["training"] not in _modes(space):
+            return None
+        shapes: dict[str, tuple[int, ...] | None] = {"x": (p["batch"], p["channels"], *sizes)}
+        for name in ("gamma", "beta"):
+            if p[name] not in _presence(name, space):
+                return None
+            if space.takes(name):
+                shapes[name] = (p["channels"],) if p[name] else None
+        if space.signature.state:
+            shapes |= dict.fromkeys(self.contract.state, (p["channels"],))
+        shapes["dout"] = shapes["x"]
+        settings = space.settings
+        options = {
+            "eps": _values("eps", space)[p["eps"]],
+            "training": bool(p["training"]),
+            "momentum": _values("momentum", space)[p["momentum"]],
+            "weighs": settings["momentum"],
+            "running_var": settings["running_var"],
+        }
+        excess = (p["eps"] > 0) + (p["momentum"] > 0) + (not p["training"])
+        return Configuration(p, shapes, options, {}, space.rank, excess)
+
+    def draw(self, tape: Tape, space: Space) -> Configuration:
+        """At least two elements a channel in training; in one case of eight one size is a tile's edge."""
+        batch = tape.pick((2, 3, 4, 1, 2, 3, 5, 6))
+        channels = tape.pick((1, 2, 3, 2, 1, 4, 3))
+        sizes = [tape.pick((1, 2, 3, 2, 4, 3, 5) if k == 0 else (1, 2, 3)) for k in range(3)][: space.rank]
+        training = tape.pick((1, 1, 0) if _modes(space) == (1, 0) else _modes(space))
+        eps = tape.byte()
+        # The plain eps stands in a third of all cases.
+        eps = 0 if eps % 3 == 0 else (eps // 3) % len(_values("eps", space))
+        momentum = tape.byte() % len(_values("momentum", space))
+        gamma, beta = (tape.pick(_presence(name, space)[::-1]) for name in ("gamma", "beta"))
+        edge, where, wide = tape.byte(), tape.byte(), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
+        if edge % 8 == 7:
+            batch, channels, sizes = min(batch, 3), min(channels, 3), [min(size, 2) for size in sizes]
+            place = where % (2 + len(sizes))
+            if place == 0:
+                batch = wide
+            elif place == 1:
+                channels = wide
+            else:
+                sizes[place - 2] = wide
+        if batch * prod(sizes) < 2:
+            batch = 2
+        parameters = {
+            "batch": batch,
+            "channels": channels,
+            **{f"size{k}": size for k, size in enumerate(sizes)},
+            "eps": eps,
+            "momentum": momentum,
+            "training": training,
+            "gamma": gamma,
+            "beta": beta,
+        }
+        configuration = self.build(parameters, space)
+        assert configuration is not None, parameters
+        return configuration
+
+    def base(self, space: Space) -> dict[str, int]:
+        """Two samples of one channel in training, with the plain eps and momentum."""
+        sizes = {f"size{k}": 1 for k in range(space.rank)}
+        presence = {name: _presence(name, space)[-1] for name in ("gamma", "beta")}
+        return {"batch": 2, "channels": 1, **sizes, "eps": 0, "momentum": 0, "training": 1, **presence}
+
+    def features(self, space: Space) -> list[dict[str, int]]:
+        """Sizes to 3, the other eps and momenta, eval, gamma and beta None."""
+        sizes = ["batch", "channels", *[f"size{k}" for k in range(space.rank)]]
+        choices = {option: range(1, len(_values(option, space))) for option in ("eps", "momentum")}
+        return [
+            *({name: size} for name in sizes for size in (2, 3)),
+            *({option: value} for option, values in choices.items() for value in list(values)[:3]),
+            *({"training": value} for value in _modes(space)[1:]),
+            *({name: value} for name in ("gamma", "beta") for value in _presence(name, space)[:-1]),
+        ]
+
+    def ascending(self, space: Space) -> Iterator[Configuration]:
+        """All shapes with at least two elements a channel, every eps and momentum that is drawn."""
+        presence = list(product(_presence("gamma", space), _presence("beta", space)))
+        switches = [
+            (bool(eps) + bool(momentum) + (not training), training, eps, momentum)
+            for training, eps, momentum in product(
+                _modes(space), range(len(_values("eps", space))), range(len(_values("momentum", space)))
+            )
+        ]
+        for elements in count(4):
+            shapes = [
+                {
+                    "batch": batch,
+                    "channels": channels,
+                    **{f"size{k}": size for k, size in enumerate(sizes)},
+                    "gamma": gamma,
+                    "beta": beta,
+                }
+                for channels in range(1, elements)
+                for gamma, beta in presence
+                for batch, *sizes in _factors(elements - channels * (gamma + beta), 2 * channels, 1 + space.rank)
+                if batch * prod(sizes) >= 2
+            ]
+            for excess in range(4):
+                for shape in shapes:
+                    for own, training, eps, momentum in switches:
+                        if own == excess:
+                            more = {"training": training, "eps": eps, "momentum": momentum}
+                            found = self.build({**shape, **more}, space)
+                            if found is not None:
+                                yield found
+
+    def _case(
+        self, configuration: Configuration, space: Space, arrays: Mapping[str, Array | None], **more: Any
+    ) -> Case:
+        return Case(configuration, space.dtype, rounded(arrays, self.dtypes(space)), **more)
+
+    def fills(self, configuration: Configuration, space: Space) -> Iterator[Case]:
+        """Plain integers; a variance far below 1e-5; zeros; an offset, with gamma 0 in the first channel."""
+        shape, channels = configuration.shapes["x"] or (), (configuration.shapes["x"] or ())[1]
+        plain = {
+            "x": _by_channel(_RAMP, shape),
+            "gamma": np.resize(_GAMMA, channels),
+            "beta": np.resize(_BETA, channels),
+            "running_mean": np.resize(_MEAN, channels),
+            "running_var": np.resize(_VAR, channels),
+            "dout": np.resize(_DOUT, shape),
+        }
+        small = 2.0**-10
+        variants: tuple[dict[str, Array], ...] = (
+            plain,
+            {**plain, "x": plain["x"] * small, "running_mean": plain["running_mean"] * small},
+            {
+                **plain,
+                "x": np.zeros(shape),
+                "running_var": np.zeros(channels),
+                "running_mean": np.zeros(channels),
+            },
+            {**plain, "x": plain["x"] + 10, "gamma": np.resize([0.0, *_GAMMA], channels)},
+        )
+        for numbers in variants:
+            arrays = {name: None if size is None else numbers[name] for name, size in configuration.shapes.items()}
+            yield self._case(configuration, space, arrays, origin="sweep")
+
+    def fill(self, configuration: Configuration, tape: Tape, space: Space) -> Case:
+        """Normal numbers of drawn scale and offset, or plain ones; gamma of both signs and zero; dout dense."""
+        kind = tape.pick(("plain", "normal", "normal", "picked"))
+        generator = np.random.Generator(np.random.PCG64(int.from_bytes(bytes(tape.byte() for _ in range(4)))))
+        shape = configuration.shapes["x"] or ()
+        channels = shape[1]
+        scale, offset = tape.pick((1.0, 1.0, 0.01, 10.0, 0.1)), tape.pick((0.0, 1.0, -3.0, 10.0, 0.0, 30.0))
+        per_channel = (1, channels, *[1] * (len(shape) - 2))
+        piece = [tape.byte() for _ in range(8)]
+        if kind == "normal":
+            x = scale * (generator.standard_normal(shape) + offset)
+            dout = generator.standard_normal(shape)
+            gamma = generator.standard_normal(channels)
+            beta = generator.standard_normal(channels)
+            mean = scale * (generator.standard_normal(channels) + offset)
+            var = scale**2 * generator.exponential(size=channels)
+        else:
+            if kind == "plain":
+                x = np.resize(np.array(piece, dtype=np.float64) % 7 - 3, shape)
+                dout = np.resize(DENSE[np.array(piece[::-1]) % 8], shape)
+            else:
+                x = generator.integers(-3, 4, shape) * scale + offset
+                dout = DENSE[generator.integers(0, 8, shape)]
+            gamma = generator.choice([1.0, -1.0, 2.0, -0.5, 0.0, 3.0], channels)
+            beta = generator.choice([0.0, 1.0, -2.0], channels)
+            mean = generator.choice([0.0, 1.0, -1.0], channels)
+            var = generator.choice([1.0, 2.0, 0.25, 4.0, 0.0], channels)
+        if configuration.options["training"]:
+            x = np.where(_constant(x).reshape(per_channel), _by_channel(_RAMP, shape), x)
+        numbers = {
+            "x": x,
+            "dout": dout,
+            "gamma": gamma,
+            "beta": beta,
+            "running_mean": mean,
+            "running_var": var,
+        }
+        arrays = {name: None if size is None else numbers[name] for name, size in configuration.shapes.items()}
+        case = self._case(configuration, space, arrays)
+        if not self.has_meaning(case):
+            arrays["x"] = _by_channel(_RAMP, shape)
+            case = self._case(configuration, space, arrays)
+        return case
+
+    def edges(self, space: Space) -> Iterator[Case]:
+        """One element a channel; an empty batch where it is declared."""
+        batches = (1, 0) if space.settings["empty_batch"] else (1,)
+        for batch, channels, training in product(batches, (1, 3), _modes(space)):
+            for gamma, beta in product(_presence("gamma", space), _presence("beta", space)):
+                parameters = {
+                    "batch": batch,
+                    "channels": channels,
+                    **{f"size{k}": 1 for k in range(space.rank)},
+                    "eps": 0,
+                    "momentum": 0,
+                    "training": training,
+                    "gamma": gamma,
+                    "beta": beta,
+                }
+                found = self.build(parameters, space)
+                if found is not None:
+                    yield next(iter(self.fills(found, space)))
+
+    def has_meaning(self, case: Case) -> bool:
+        """In training at least two elements a channel and |mean| at most 100 standard deviations."""
+        if not case.options["training"]:
+            return True
+        x = case.wide["x"]
+        assert x is not None
+        if _count(case.configuration) < 2:
+            return False
+        axes = (0, *range(2, x.ndim))
+        return bool((np.abs(x.mean(axis=axes)) <= OFFSET * x.std(axis=axes)).all())
+
+    def evaluate(self, case: Case) -> dict[str, Array]:
+        """The formulas above."""
+        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
+        assert x is not None and dout is not None
+        axes, column = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+        options, m = case.options, _count(case.configuration)
+        running_mean, running_var = case.wide.get("running_mean"), case.wide.get("running_var")
+        tensors: dict[str, Array] = {}
+        if options["training"] and m == 0:
+            mean, var = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+            if running_mean is not None and running_var is not None:
+                tensors |= {"running_mean": running_mean, "running_var": running_var}
+        elif options["training"]:
+            mean = x.sum(axis=axes) / m
+            var = np.square(x - mean.reshape(column)).sum(axis=axes) / m
+            if running_mean is not None and running_var is not None:
+                new = options["momentum"] if options["weighs"] == "new" else 1 - options["momentum"]
+                bessel = m / max(m - 1, 1) if options["running_var"] == "unbiased" else 1.0
+                tensors["running_mean"] = (1 - new) * running_mean + new * mean
+                tensors["running_var"] = (1 - new) * running_var + new * bessel * var
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean, running_var
+            tensors |= {"running_mean": running_mean, "running_var": running_var}
+        scale = (1 / np.sqrt(var + options["eps"])).reshape(column)
+        xhat = (x - mean.reshape(column)) * scale
+        dbeta, dgamma = dout.sum(axis=axes), (dout * xhat).sum(axis=axes)
+        dx = dout
+        if options["training"] and m:
+            dx = dout - dbeta.reshape(column) / m - xhat * (dgamma.reshape(column) / m)
+        dx, out = scale * dx, xhat
+        if gamma is not None:
+            dx, out = gamma.reshape(column) * dx, gamma.reshape(column) * xhat
+            tensors["dgamma"] = dgamma
+        if beta is not None:
+            out = out + beta.reshape(column)
+            tensors["dbeta"] = dbeta
+        return {"out": out, "dx": dx, **tensors}
+
+    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+        """Rounding errors carried through the formulas to first order; see `docs/tolerance.md` for the derivation.
+
+        `unit` bounds the relative error of a sum over a channel; `a` is the cancellation in x - mean, which also right
+        code suffers that folds mean and scale into one multiply-add; `off` bounds the error of xhat.
+        """
+        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
+        assert x is not None and dout is not None
+        if x.size == 0:
+            return dict.fromkeys(expected, 0.0)
+        precision, options, m = case.precision, case.options, _count(case.configuration)
+        axes, column = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+        training = options["training"]
+        terms = (m if training else 0) + 8
+        double = 2 if precision.name == "float64" else 1
+        low = LOW_ROUNDINGS * precision.roundoff if precision.low else 0.0
+        unit = terms * double * precision.accumulator + low
+        running_mean, running_var = case.wide.get("running_mean"), case.wide.get("running_var")
+        magnitude = np.abs(x)
+        if training:
+            mean = x.mean(axis=axes)
+            var = np.square(x - mean.reshape(column)).mean(axis=axes)
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean, running_var
+        scale = 1 / np.sqrt(var + options["eps"])
+        a = (magnitude + np.abs(mean).reshape(column)) * scale.reshape(column)
+        xhat = np.abs(x - mean.reshape(column)) * scale.reshape(column)
+        spread = a.mean(axis=axes).reshape(column) if training else np.zeros(())
+        off = unit * (a + spread + xhat * (1 + spread))
+        factor = np.ones(()) if gamma is None else np.abs(gamma).reshape(column)
+        shift = np.zeros(()) if beta is None else np.abs(beta).reshape(column)
+        up = np.abs(dout)
+        found: dict[str, Array | float | None] = {}
+        found["out"] = _judged(factor * off + unit * (factor * xhat + shift), factor + shift, precision.low)
+
+        slope = factor * scale.reshape(column)
+        if training:
+            cross = (up * xhat).mean(axis=axes).reshape(column)
+            carried = (up * off).mean(axis=axes).reshape(column)
+            total = unit * (1 + spread) * (up + up.mean(axis=axes).reshape(column) + xhat * cross)
+            total = total + off * cross + xhat * carried
+        else:
+            total = unit * up
+        tallest = up.max(axis=axes).reshape(column)
+        found["dx"] = _judged(slope * total, slope * tallest, precision.low)
+        if "dgamma" in expected:
+            sums = up.sum(axis=axes)
+            found["dgamma"] = _judged((up * (off + unit * xhat)).sum(axis=axes), sums, precision.low)
+        if "dbeta" in expected:
+            sums = up.sum(axis=axes)
+            exact = bool((np.rint(dout) == dout).all()) and float(sums.max()) <= 2.0**precision.digits
+            found["dbeta"] = 0.0 if exact else unit * sums
+        if running_mean is not None and running_var is not None:
+            found["running_mean"], found["running_var"] = 0.0, 0.0
+            if training:
+                centred = np.abs(x - mean.reshape(column))
+                var_off = var + 2 * (centred * (magnitude + np.abs(mean).reshape(column))).mean(axis=axes)
+                found["running_mean"] = unit * (np.abs(running_mean) + magnitude.mean(axis=axes))
+                found["running_var"] = unit * (np.abs(running_var) + 2 * var_off)
+                if m == 1 and options["running_var"] == "unbiased":
+                    found["running_var"] = None
+        return found
+
+    def program(self, case: Case) -> Program:
+        """x and dout as (C, m), padded; a mask says which elements are there."""
+        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
+        assert x is not None and dout is not None
+        options, m, channels = case.options, _count(case.configuration), x.shape[1]
+        c, n = fitting(self.size_classes, (channels, m))
+        moved = np.moveaxis(x, 1, 0)
+        vectors = np.zeros((4, c))
+        vectors[3] = 1.0
+        for row, (name, plain) in enumerate(
+            (("gamma", 1.0), ("beta", 0.0), ("running_mean", 0.0), ("running_var", 1.0))
+        ):
+            vector = case.wide.get(name)
+            vectors[row, :channels] = plain if vector is None else vector
+        mask = np.zeros((c, n))
+        mask[:channels, :m] = 1.0
+        new = options["momentum"] if options["weighs"] == "new" else 1 - options["momentum"]
+        bessel = m / max(m - 1, 1) if options["running_var"] == "unbiased" else 1.0
+        numbers = np.array([options["eps"], float(options["training"] and m > 0), new, max(m, 1), bessel])
+        arguments = (
+            padded(moved.reshape(channels, m), (c, n)),
+            *vectors,
+            mask,
+            numbers,
+            padded(np.moveaxis(dout, 1, 0).reshape(channels, m), (c, n)),
+        )
+
+        def unpack(outcome: Sequence[Array]) -> dict[str, Array]:
+            out, running_mean, running_var, dx, dgamma, dbeta = outcome
+            tensors = {
+                name: np.moveaxis(a[:channels, :m].reshape(moved.shape), 0, 1) for name, a in (("out", out), ("dx", dx))
+            }
+            vectors = {
+                "dgamma": (gamma, dgamma),
+                "dbeta": (beta, dbeta),
+                "running_mean": (case.wide.get("running_mean"), running_mean),
+                "running_var": (case.wide.get("running_var"), running_var),
+            }
+            return tensors | {name: a[:channels] for name, (there, a) in vectors.items() if there is not None}
+
+        return Program((c, n), arguments, unpack)
+
+    def definition(
+        self,
+        x: Any,
+        gamma: Any,
+        beta: Any,
+        running_mean: Any,
+        running_var: Any,
+        mask: Any,
+        numbers: Any,
+        dout: Any,
+    ) -> Any:
+        """out = gamma (x - mean) / sqrt(var + eps) + beta, with the statistics of the batch or the running ones."""
+        import jax
+        from jax import numpy as jnp
+
+        eps, training, new, m, bessel = numbers
+
+        def forward(x: Any, gamma: Any, beta: Any) -> Any:
+            mean = jnp.sum(x * mask, axis=1) / m
+            var = jnp.sum(((x - mean[:, None]) * mask) ** 2, axis=1) / m
+            updated = (
+                jnp.where(training > 0, (1 - new) * running_mean + new * mean, running_mean),
+                jnp.where(training > 0, (1 - new) * running_var + new * bessel * var, running_var),
+            )
+            mean = jnp.where(training > 0, mean, running_mean)
+            var = jnp.where(training > 0, var, running_var)
+            xhat = (x - mean[:, None]) / jnp.sqrt(var + eps)[:, None]
+            return gamma[:, None] * xhat + beta[:, None], updated
+
+        out, pullback, updated = jax.vjp(forward, x, gamma, beta, has_aux=True)
+        return (out, *updated, *pullback(dout))
+
+    def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """ "channels_last" moves the channels behind the spatial axes."""
+        if settings["layout"] == "channels_last" and dimensions > 2 and tensor in ("x", "dx", "out", "dout"):
+            return (0, *range(2, dimensions), 1)
+        return None
+
+
+def _count(configuration: Configuration) -> int:
+    shape = configuration.shapes["x"] or ()
+    return shape[0] * prod(shape[2:])
+
+
+def _values(option: str, space: Space) -> tuple[float, ...]:
+    """The values that an option is asked; the fixed one alone where the forward has no such parameter."""
+    if option == "eps":
+        if not space.takes("eps"):
+            return (float(space.settings["eps"]),)
+        return tuple(eps for eps in EPSILONS if eps >= space.precision.smallest_eps)
+    return MOMENTA if space.takes("momentum") else (float(space.settings["fixed_momentum"]),)
+
+
+def _modes(space: Space) -> tuple[int, ...]:
+    return (1, 0) if space.takes("training") and space.signature.state else (1,)
+
+
+def _presence(name: str, space: Space) -> tuple[int, ...]:
+    if not space.takes(name):
+        return (0,)
+    return (0, 1) if name in space.signature.nullable else (1,)
+
+
+def _by_channel(sequence: Array, shape: Sequence[int]) -> Array:
+    """The sequence down every channel, each channel starting one further on."""
+    channels, m = shape[1], shape[0] * prod(shape[2:])
+    rows = np.stack([np.resize(sequence[k:], m) for k in range(channels)])
+    return np.moveaxis(rows.reshape(channels, shape[0], *shape[2:]), 0, 1)
+
+
+def _constant(x: Array) -> Array:
+    axes = (0, *range(2, x.ndim))
+    return np.asarray(x.max(axis=axes) == x.min(axis=axes))
+
+
+def _factors(total: int, divisor: int, count: int) -> Iterator[tuple[int, ...]]:
+    """All tuples of `count` sizes whose product times the divisor is the total."""
+    if total < divisor or total % divisor:
+        return
+    product_of_sizes = total // divisor
+    if count == 1:
+        yield (product_of_sizes,)
+        return
+    for first in range(1, product_of_sizes + 1):
+        if product_of_sizes % first == 0:
+            for rest in _factors(product_of_sizes // first, 1, count - 1):
+                yield (first, *rest)
+
+
+def _judged(bound: Array, scale: Array, low: bool) -> Array | None:
+    """The bound; None where it exceeds a hundredth of the tensor's scale (in 16 bits a quarter): nothing would show."""
+    return None if bool((bound > scale * (0.25 if low else 0.01)).any()) else bound
+
+
+LAYER = BatchNorm()

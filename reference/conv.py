@@ -1,0 +1,544 @@
+"""Convolution in 1, 2 and 3 dimensions, as the literature has it (a cross-correlation):
+
+    out[n, o, q] = b[o] + sum over c, k of x[n, g C' + c, q S - P + k D] * w[o, c, k]
+
+with q, k index vectors over the spatial axes, S stride, P low padding, D dilation, C' channels a group, g the group of
+filter o; x outside its edges is what the padding mode says. Output sizes are floor((H + P + P' - D (K - 1) - 1) / S) + 1
+(Dumoulin and Visin, A guide to convolution arithmetic for deep learning, relationships 5, 6 and 15). The gradients are
+this sum read backwards: every product out += x w gives dx += dout w and dw += dout x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, product
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from backproof.conformance.case import Array, Case, Configuration
+from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.tape import Tape
+from backproof.reference import bilinear
+from backproof.reference.bilinear import TILE_EDGES, bias_choices, fitting, padded
+from backproof.reference.contracts import CONV
+from backproof.reference.windows import (
+    Axis,
+    Kind,
+    axes_of,
+    axis_choices,
+    fold,
+    positions,
+    shapes_by_elements,
+    spread,
+)
+
+
+class Sizes(NamedTuple):
+    """The sizes that are no axis': samples, groups, input channels and filters of a group."""
+
+    batch: int
+    groups: int
+    channels: int
+    filters: int
+
+
+def _some(condition: Callable[[Axis], bool]) -> Callable[[Configuration], bool]:
+    return lambda c: any(condition(axis) for axis in axes_of(c.parameters, c.rank))
+
+
+def _every(condition: Callable[[Axis], bool]) -> Callable[[Configuration], bool]:
+    return lambda c: all(condition(axis) for axis in axes_of(c.parameters, c.rank))
+
+
+def _uneven(c: Configuration) -> bool:
+    """Whether kernel, stride, dilation or padding differ between two axes."""
+    return len({axis._replace(size=1) for axis in axes_of(c.parameters, c.rank)}) > 1
+
+
+def _sizes(c: Configuration) -> tuple[int, ...]:
+    p = c.parameters
+    channels, filters = p["groups"] * p["channels"], p["groups"] * p["filters"]
+    return p["batch"], channels, filters, *[axis.size for axis in axes_of(p, c.rank)]
+
+
+CELLS: Mapping[str, Callable[[Configuration], bool]] = {
+    "stride > 1": _some(lambda axis: axis.stride > 1),
+    "remainder > 0": _some(lambda axis: axis.remainder > 0),
+    "stride > kernel": _some(lambda axis: axis.stride > axis.kernel),
+    "padding > 0": _some(lambda axis: axis.low + axis.high > 0),
+    "padding > dilated kernel - 1": _some(lambda axis: max(axis.low, axis.high) > axis.dilation * (axis.kernel - 1)),
+    "dilation > 1": _some(lambda axis: axis.dilation > 1 and axis.kernel > 1),
+    "groups > 1": lambda c: c.parameters["groups"] > 1,
+    "1 < groups < C": lambda c: c.parameters["groups"] > 1 and c.parameters["channels"] > 1,
+    "depthwise": lambda c: c.parameters["groups"] > 1 and c.parameters["channels"] == 1,
+    "options differ between axes": _uneven,
+    "1x1 kernel with stride": lambda c: (
+        _every(lambda axis: axis.kernel == 1)(c) and _some(lambda axis: axis.stride > 1)(c)
+    ),
+    "kernel > 1": _some(lambda axis: axis.kernel > 1),
+    "even kernel": _some(lambda axis: axis.kernel % 2 == 0),
+    "asymmetric padding": _some(lambda axis: axis.low != axis.high),
+    "no padding": _every(lambda axis: axis.low == axis.high == 0),
+    "padding mode": lambda c: c.options["padding_mode"] != "zeros",
+    "one filter": lambda c: c.parameters["groups"] * c.parameters["filters"] == 1,
+    "several filters": lambda c: c.parameters["groups"] * c.parameters["filters"] > 1,
+    "several channels a group": lambda c: c.parameters["channels"] > 1,
+    "no bias": lambda c: c.shapes.get("b") is None,
+    "N = 1": lambda c: c.parameters["batch"] == 1,
+    "N > 1": lambda c: c.parameters["batch"] > 1,
+    "N > 2": lambda c: c.parameters["batch"] > 2,
+    "non-square": lambda c: len({axis.size for axis in axes_of(c.parameters, c.rank)}) > 1,
+    "several output pixels": _some(lambda axis: axis.out > 1),
+    "tile edge": lambda c: any(size in TILE_EDGES for size in _sizes(c)),
+}
+
+
+#: The parameters that say in which of the declared ways an option is written.
+INDICES = {
+    "stride": "stride_form",
+    "dilation": "dilation_form",
+    "padding": "padding_form",
+    "padding_mode": "mode",
+}
+
+
+class Conv(Layer):
+    """x is (N, C, *H), w (O, C / groups, *K), b (O,), dout and out (N, O, *Q); `rank` is the number of spatial axes."""
+
+    contract = CONV
+    cells = CELLS
+    cell_pairs = (
+        ("stride > 1", "remainder > 0"),
+        ("stride > 1", "groups > 1"),
+        ("stride > 1", "dilation > 1"),
+        ("remainder > 0", "groups > 1"),
+    )
+    size_classes = ((64, 32, 8, 1024, 256), (160, 96, 40, 2048, 1024), (512, 256, 72, 8192, 4096))
+
+    def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
+        """A part for each number of spatial axes."""
+        return tuple(Part(f"conv{dims}d", dims, (dims,)) for dims in sorted(settings["spatial_dims"]))
+
+    def build(self, parameters: Mapping[str, int], space: Space) -> Configuration | None:
+        """Parameters: batch, groups, channels and filters (of a group), bias; for each axis size, kernel, stride,
+        dilation, low, high; mode, and the way in which stride, dilation and padding are written, as indices.
+        """
+        p, rank = parameters, space.rank
+        batch, groups, channels, filters = p["batch"], p["groups"], p["channels"], p["filters"]
+        axes = axes_of(p, rank)
+        if not all(0 <= p[index] < _ways(option, space) for option, index in INDICES.items()):
+            return None
+        mode = space.forms("padding_mode")[p["mode"]] if space.takes("padding_mode") else "zeros"
+        if min(groups, channels, filters) < 1 or batch < 0 or p["bias"] not in bias_choices(space):
+            return None
+        if groups > 1 and not space.takes("groups"):
+            return None
+        forms: dict[str, str] = {}
+        for option, values in (
+            ("stride", [axis.stride for axis in axes]),
+            ("dilation", [axis.dilation for axis in axes]),
+            ("padding", [pad for axis in axes for pad in (axis.low, axis.high)]),
+        ):
+            if space.takes(option):
+                forms[option] = space.forms(option)[p[f"{option}_form"]]
+                if forms[option] == "int" and len(set(values)) > 1:
+                    return None
+                if option == "padding" and forms[option] == "axes" and values[::2] != values[1::2]:
+                    return None
+            elif any(value != (0 if option == "padding" else 1) for value in values):
+                return None
+        if not all(axis.is_asked and axis.has_meaning(mode) for axis in axes):
+            return None
+        spatial, kernel, out = zip(*[(axis.size, axis.kernel, axis.out) for axis in axes], strict=True)
+        shapes: dict[str, tuple[int, ...] | None] = {
+            "x": (batch, groups * channels, *spatial),
+            "w": (groups * filters, channels, *kernel),
+        }
+        if space.takes("b"):
+            shapes["b"] = (groups * filters,) if p["bias"] else None
+        shapes["dout"] = (batch, groups * filters, *out)
+        options = {
+            "stride": tuple([axis.stride for axis in axes]),
+            "padding": tuple([(axis.low, axis.high) for axis in axes]),
+            "dilation": tuple([axis.dilation for axis in axes]),
+            "groups": groups,
+            "padding_mode": mode,
+        }
+        excess = groups - 1 + (mode != "zeros") + sum([axis.excess for axis in axes])
+        return Configuration(p, shapes, options, forms, rank, excess)
+
+    def draw(self, tape: Tape, space: Space) -> Configuration:
+        """Every option on every axis, plain values most often; in one case of eight one size is a tile's edge."""
+        rank = space.rank
+        batch = tape.pick((1, 2, 3, 1, 2, 1, 4, 2, 5, 6))
+        groups = tape.pick((1, 2, 3, 1, 2, 4, 1, 2)) if space.takes("groups") else 1
+        channels = tape.pick((1, 2, 3, 1, 2, 1, 2, 4))
+        filters = tape.pick((1, 2, 3, 1, 2, 1, 2, 4))
+        bias = tape.pick(bias_choices(space)[::-1])
+        room = tape.pick(ROOMS)
+        mode = tape.byte()
+        mode = (mode >> 1) % _ways("padding_mode", space) if mode % 2 else 0
+        padded = tape.byte() % 4 < 3
+        forms = {option: tape.byte() % _ways(option, space) for option in ("stride", "dilation", "padding")}
+        edge, main = tape.byte(), tape.byte() % rank
+        where, wide = tape.byte(), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
+        choices = [self._axis(tape, space, main=k == main, padded=padded) for k in range(rank)]
+        name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
+        if edge % 8 == 7:
+            batch, groups, channels, filters = (min(size, 2) for size in (batch, groups, channels, filters))
+            choices = [axis._replace(size=min(axis.size, 3)) for axis in choices]
+            place = where % 5
+            if place == 0:
+                batch = wide
+            elif place == 1:
+                groups, channels = 1, wide
+            elif place == 2:
+                groups, filters = 1, wide
+            elif place == 3 and space.takes("groups"):
+                groups, channels, filters = wide, 1, 1
+            else:
+                choices[main] = choices[main]._replace(size=wide)
+        choices = self._written(choices, forms, space)
+        axes = [axis.with_meaning(name) for axis in choices]
+        batch, groups, channels, filters, axes = _affordable(batch, groups, channels, filters, axes, name, room)
+        parameters = {
+            "batch": batch,
+            "groups": groups,
+            "channels": channels,
+            "filters": filters,
+            "bias": bias,
+            "mode": mode,
+            **{f"{option}_form": form for option, form in forms.items()},
+        }
+        for k, axis in enumerate(axes):
+            parameters |= axis.parameters(k)
+        configuration = self.build(parameters, space)
+        assert configuration is not None, parameters
+        return configuration
+
+    @staticmethod
+    def _axis(tape: Tape, space: Space, *, main: bool, padded: bool) -> Axis:
+        kernel = tape.pick((1, 2, 3, 2, 3, 1, 3, 4, 5) if main else (1, 2, 1, 3))
+        stride = tape.pick((1, 2, 1, 2, 3, 1, 4)) if space.takes("stride") else 1
+        dilation = tape.pick((1, 1, 2, 1, 3, 1, 4, 2)) if space.takes("dilation") else 1
+        reach = dilation * (kernel - 1)
+        pads = (0, 1, 0, 2, 0, reach, 1, reach + 1, max(0, reach - 1), reach + 3)
+        low, high = tape.pick(pads), tape.pick(pads)
+        if not padded or not space.takes("padding"):
+            low = high = 0
+        out, rest = tape.pick((1, 2, 3, 2, 4, 3, 5) if main else (1, 2, 1, 3)), tape.byte()
+        size = (out - 1) * stride + reach + 1 - low - high + rest % stride
+        return Axis(max(1 + rest // 16 % 3, size), kernel, stride, dilation, low, high)
+
+    @staticmethod
+    def _written(axes: list[Axis], forms: Mapping[str, int], space: Space) -> list[Axis]:
+        """The axes with equal values where the option's form has room for one value only."""
+        first = axes[0]
+        for option in ("stride", "dilation"):
+            if space.takes(option) and space.forms(option)[forms[option]] == "int":
+                axes = [axis._replace(**{option: getattr(first, option)}) for axis in axes]
+        if space.takes("padding"):
+            form = space.forms("padding")[forms["padding"]]
+            if form == "int":
+                axes = [axis._replace(low=first.low, high=first.low) for axis in axes]
+            elif form == "axes":
+                axes = [axis._replace(high=axis.low) for axis in axes]
+        return axes
+
+    def base(self, space: Space) -> dict[str, int]:
+        """One of everything: a kernel of one on a single pixel."""
+        parameters = {"batch": 1, "groups": 1, "channels": 1, "filters": 1, "bias": bias_choices(space)[-1]}
+        parameters |= dict.fromkeys(("mode", "stride_form", "dilation_form", "padding_form"), 0)
+        for k in range(space.rank):
+            parameters |= Axis(1, 1, 1, 1, 0, 0).parameters(k)
+        return parameters
+
+    def features(self, space: Space) -> list[dict[str, int]]:
+        """Small sizes, and the options one by one: on each axis alone and on all of them."""
+        along: list[dict[str, int]] = [
+            {"size": 2},
+            {"size": 3},
+            {"kernel": 2, "size": 2},
+            {"kernel": 2, "size": 3},
+            {"stride": 2},
+            {"kernel": 2, "dilation": 2, "size": 3},
+            {"low": 1, "high": 1},
+            {"low": 1},
+            {"high": 1},
+        ]
+        axes = [[k] for k in range(space.rank)] + ([list(range(space.rank))] if space.rank > 1 else [])
+        written = [{index: way} for option, index in INDICES.items() for way in range(1, _ways(option, space))]
+        return [
+            *({"batch": size} for size in (2, 3)),
+            *({name: 2} for name in ("groups", "channels", "filters")),
+            *(
+                {f"{name}{k}": value for name, value in feature.items() for k in some}
+                for some in axes
+                for feature in along
+            ),
+            *written,
+            {"bias": bias_choices(space)[0]},
+        ]
+
+    def ascending(self, space: Space) -> Iterator[Configuration]:
+        """Every size, with kernels to 5, stride, dilation and groups to 4, padding to the dilated kernel + 2."""
+        modes = range(_ways("padding_mode", space))
+        written = [
+            dict(zip(("stride_form", "dilation_form", "padding_form"), ways, strict=True))
+            for ways in product(*[range(_ways(option, space)) for option in ("stride", "dilation", "padding")])
+        ]
+        largest = 12
+        choices = axis_choices(space, largest)
+        for elements in count(3):
+            if elements - 3 > largest:
+                largest *= 2
+                choices = axis_choices(space, largest)
+            shapes = list(shapes_by_elements(elements, space.rank, bias_choices(space), space.takes("groups"), choices))
+            yield from self._by_excess(shapes, choices, modes, written, space)
+
+    def _by_excess(
+        self,
+        shapes: Sequence[tuple[dict[str, int], tuple[Kind, ...]]],
+        choices: Mapping[Kind, Mapping[int, list[Axis]]],
+        modes: Sequence[int],
+        written: Sequence[Mapping[str, int]],
+        space: Space,
+    ) -> Iterator[Configuration]:
+        """All configurations of these shapes, those of less excess first."""
+        most = max((s["groups"] + sum(max(choices[kind]) for kind in kinds) for s, kinds in shapes), default=-1)
+        for excess in range(most + 1):
+            for (sizes, kinds), mode in product(shapes, modes):
+                moded = space.takes("padding_mode") and space.forms("padding_mode")[mode] != "zeros"
+                left = excess - (sizes["groups"] - 1) - moded
+                for axes in spread(left, [choices[kind] for kind in kinds]):
+                    for form in written:
+                        parameters = {**sizes, "mode": mode, **form}
+                        for k, axis in enumerate(axes):
+                            parameters |= axis.parameters(k)
+                        configuration = self.build(parameters, space)
+                        if configuration is not None:
+                            yield configuration
+
+    def fills(self, configuration: Configuration, space: Space) -> Iterator[Case]:
+        """Small integers."""
+        return bilinear.fills(configuration, space.precision, self.dtypes(space))
+
+    def fill(self, configuration: Configuration, tape: Tape, space: Space) -> Case:
+        """Small integers or numbers that round."""
+        return bilinear.fill(configuration, tape, space.precision, self.dtypes(space))
+
+    def edges(self, space: Space) -> Iterator[Case]:
+        """An empty batch: out and dx are empty, dw and db zero."""
+        if not space.settings["empty_batch"]:
+            return
+        plain = Axis(3, 2, 1, 1, 0, 0)
+        forms = {"mode": 0, "stride_form": 0, "dilation_form": 0, "padding_form": 0}
+        for axis, sizes, bias in product(
+            (plain, Axis(1, 1, 1, 1, 0, 0), plain._replace(stride=2), plain._replace(low=1, high=1)),
+            (Sizes(0, 1, 1, 1), Sizes(0, 1, 2, 3), Sizes(0, 2, 1, 2)),
+            bias_choices(space),
+        ):
+            parameters = {**sizes._asdict(), "bias": bias, **forms}
+            for k in range(space.rank):
+                parameters |= axis.parameters(k)
+            found = self.build(parameters, space)
+            if found is not None:
+                yield next(iter(self.fills(found, space)))
+
+    def evaluate(self, case: Case) -> dict[str, Array]:
+        """Windows cut out of the padded x, one matrix product a group; dx adds every window back where it came from."""
+        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
+        assert x is not None and w is not None and dout is not None
+        options, rank = case.options, x.ndim - 2
+        groups, (batch, out_channels, *out) = options["groups"], dout.shape
+        kernel, channels = w.shape[2:], w.shape[1]
+        taps, pixels = prod(kernel), prod(out)
+
+        source = [
+            positions(size, low, high, options["padding_mode"])
+            for size, (low, high) in zip(x.shape[2:], options["padding"], strict=True)
+        ]
+        plain = all(low == high == 0 for low, high in options["padding"])
+        padded_x = x if plain else _pad(x, source, options["padding"], options["padding_mode"])
+        cut = [
+            tuple(
+                slice(k * d, k * d + (q - 1) * s + 1, s)
+                for k, d, s, q in zip(tap, options["dilation"], options["stride"], out, strict=True)
+            )
+            for tap in np.ndindex(*kernel)
+        ]
+        windows = np.empty((batch, x.shape[1], taps, *out))
+        for t, where in enumerate(cut):
+            windows[:, :, t] = padded_x[(slice(None), slice(None), *where)]
+        columns = windows.reshape(batch, groups, channels * taps, pixels)
+        filters = w.reshape(groups, out_channels // groups, channels * taps)
+        upstream = dout.reshape(batch, groups, out_channels // groups, pixels)
+
+        tensors = {}
+        result = (filters @ columns).reshape(dout.shape)
+        if b is not None:
+            result = result + b.reshape(-1, *[1] * rank)
+            tensors["db"] = dout.sum(axis=(0, *range(2, dout.ndim)))
+        tensors["dw"] = (upstream @ columns.swapaxes(-1, -2)).sum(axis=0).reshape(w.shape)
+        back = (filters.swapaxes(-1, -2) @ upstream).reshape(windows.shape)
+        padded_dx = np.zeros(padded_x.shape)
+        for t, where in enumerate(cut):
+            padded_dx[(slice(None), slice(None), *where)] += back[:, :, t]
+        tensors["dx"] = padded_dx if plain else fold(padded_dx, source, x.shape, options)
+        return {"out": result, **tensors}
+
+    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+        """Sums of C' taps and the bias for out, at most O / groups taps for dx, N pixels for dw and db."""
+        w, dout = case.configuration.shapes["w"] or (), case.configuration.shapes["dout"] or ()
+        taps, pixels = prod(w[2:]), dout[0] * prod(dout[2:])
+        # A padded pixel may copy one of x's, whose gradient then collects those of all its copies.
+        copies = 1 if case.options["padding_mode"] == "zeros" else 1 + sum(map(sum, case.options["padding"]))
+        counts = {
+            "out": w[1] * taps + 1,
+            "dx": w[0] // case.options["groups"] * taps * copies,
+            "dw": pixels,
+            "db": pixels,
+        }
+        return bilinear.bounds(case, {t: counts[t] for t in expected}, self.evaluate, exact=space.exact)
+
+    def program(self, case: Case) -> Program:
+        """Flat arrays, and for every output pixel and tap the index of what they read; a zero behind x's and w's end
+        stands for what lies outside.
+        """
+        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
+        assert x is not None and w is not None and dout is not None
+        options = case.options
+        (batch, in_channels), (filters, channels) = x.shape[:2], w.shape[:2]
+        pixels, taps, out_pixels = prod(x.shape[2:]), prod(w.shape[2:]), prod(dout.shape[2:])
+        need = (batch * out_pixels, in_channels * taps, filters, x.size + 1, w.size + 1)
+        rows, terms, columns, length, weights = fitting(self.size_classes, need)
+
+        pixel = _read_pixels(x.shape[2:], w.shape[2:], dout.shape[2:], options)
+        plane = np.arange(batch * in_channels).reshape(batch, 1, in_channels, 1) * pixels
+        pixel = pixel[None, :, None, :]
+        reads = np.where(pixel < 0, x.size, pixel + plane)
+        own = np.arange(filters) // (filters // options["groups"]) * channels
+        channel = np.arange(in_channels)[:, None, None] - own
+        entry = (np.arange(filters) * channels + channel) * taps + np.arange(taps)[:, None]
+        uses = np.where((channel >= 0) & (channel < channels), entry, w.size)
+        index_x = np.full((rows, terms), x.size, np.int32)
+        index_x[: need[0], : need[1]] = reads.reshape(need[:2])
+        index_w = np.full((terms, columns), w.size, np.int32)
+        index_w[: need[1], :filters] = uses.reshape(need[1], filters)
+        upstream = np.moveaxis(dout.reshape(batch, filters, out_pixels), 1, 2).reshape(need[0], filters)
+        arguments = (
+            padded(x.ravel(), (length,)),
+            padded(w.ravel(), (weights,)),
+            padded(np.zeros(filters) if b is None else b, (columns,)),
+            index_x,
+            index_w,
+            padded(upstream, (rows, columns)),
+        )
+
+        def unpack(outcome: Sequence[Array]) -> dict[str, Array]:
+            out, dx, dw, db = outcome
+            out = out[: need[0], :filters].reshape(batch, out_pixels, filters)
+            tensors = {
+                "out": np.moveaxis(out, 2, 1).reshape(dout.shape),
+                "dx": dx[: x.size].reshape(x.shape),
+                "dw": dw[: w.size].reshape(w.shape),
+            }
+            return tensors if b is None else {**tensors, "db": db[:filters]}
+
+        return Program((rows, terms, columns, length, weights), arguments, unpack)
+
+    def definition(self, x: Any, w: Any, b: Any, reads: Any, uses: Any, dout: Any) -> Any:
+        """out[q, o] = sum over t of x[reads[q, t]] * w[uses[t, o]], plus b[o]: the geometry is data."""
+        import jax
+
+        out, pullback = jax.vjp(lambda x, w, b: x[reads] @ w[uses] + b, x, w, b)
+        return (out, *pullback(dout))
+
+    def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """ "channels_last" moves the channels of x and out behind the spatial axes."""
+        if settings["layout"] == "channels_last" and tensor in ("x", "dx", "out", "dout"):
+            return (0, *range(2, dimensions), 1)
+        return None
+
+
+def _ways(option: str, space: Space) -> int:
+    """In how many ways an option may be written, or how many padding modes there are."""
+    return len(space.forms(option)) if space.takes(option) else 1
+
+
+#: How much a drawn case may cost: output pixels of all samples, terms of a sum over all channels. Most are small.
+ROOMS = (
+    (64, 32),
+    (64, 32),
+    (64, 32),
+    (64, 32),
+    (160, 96),
+    (64, 32),
+    (160, 96),
+    (64, 32),
+    (512, 256),
+    (64, 32),
+)
+
+
+def _affordable(
+    batch: int,
+    groups: int,
+    channels: int,
+    filters: int,
+    axes: list[Axis],
+    mode: str,
+    room: tuple[int, int],
+) -> tuple[int, int, int, int, list[Axis]]:
+    """The sizes, cut down until the case fits the room; a tile's edge among them is given more of it."""
+    rows, terms = room
+    widest = max(batch, groups, channels, filters, *[axis.size for axis in axes])
+    if widest > 6:
+        rows, terms = max(rows, 160), max(terms, 96)
+    taps = prod([axis.kernel for axis in axes])
+    while taps > terms or prod([axis.out for axis in axes]) > rows or prod([axis.size for axis in axes]) > 512:
+        large = max(range(len(axes)), key=lambda k: axes[k].kernel * axes[k].out * axes[k].size)
+        axis = axes[large]
+        smaller = axis._replace(kernel=max(1, axis.kernel - 1), size=max(1, axis.size - axis.stride))
+        smaller = smaller.with_meaning(mode)
+        if smaller == axis:  # All of it is padding.
+            axes = [a._replace(low=0, high=0).with_meaning(mode) for a in axes]
+        else:
+            axes = [smaller if k == large else a for k, a in enumerate(axes)]
+        taps = prod([axis.kernel for axis in axes])
+    pixels = prod([axis.out for axis in axes])
+    while groups * channels * taps > terms and groups * channels > 1:
+        groups, channels = (groups - 1, channels) if groups > 2 or channels == 1 else (groups, channels - 1)
+    # x fits the middle one of the oracle's size classes.
+    samples = min(rows // pixels, 2000 // (groups * channels * prod([axis.size for axis in axes])))
+    return min(batch, max(1, samples)), groups, channels, filters, axes
+
+
+def _pad(x: Array, source: Sequence[Array], padding: Sequence[tuple[int, int]], mode: str) -> Array:
+    if mode == "zeros":
+        room = [size + low + high for size, (low, high) in zip(x.shape[2:], padding, strict=True)]
+        inner = [slice(low, low + size) for size, (low, _) in zip(x.shape[2:], padding, strict=True)]
+        out = np.zeros((*x.shape[:2], *room))
+        out[(slice(None), slice(None), *inner)] = x
+        return out
+    for axis, index in enumerate(source):
+        x = x.take(index, axis + 2)
+    return x
+
+
+def _read_pixels(size: Sequence[int], kernel: Sequence[int], out: Sequence[int], options: Mapping[str, Any]) -> Array:
+    """The flat pixel of x that output pixel q reads at tap k, (Q, K); -1 outside."""
+    found = np.zeros((1, 1), np.int64)
+    for h, k, q, stride, dilation, (low, high) in zip(
+        size, kernel, out, options["stride"], options["dilation"], options["padding"], strict=True
+    ):
+        at = np.arange(q)[:, None] * stride + np.arange(k) * dilation
+        read = positions(h, low, high, options["padding_mode"])[at]
+        outside = (found < 0)[:, None, :, None] | (read < 0)[None, :, None, :]
+        found = np.where(outside, -1, found[:, None, :, None] * h + read[None, :, None, :])
+        found = found.reshape(found.shape[0] * q, -1)
+    return found
+
+
+LAYER = Conv()

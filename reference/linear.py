@@ -1,0 +1,171 @@
+"""Linear: out[..., c] = sum over d of x[..., d] * w[d, c], plus b[c].
+
+Gradients of a loss with upstream gradient dout: dx = dout w^T, dw = x^T dout summed over all leading axes, db = sum of
+dout over all leading axes (Goodfellow, Bengio, Courville, Deep Learning, section 6.5.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, product
+from math import prod
+from typing import Any
+
+import numpy as np
+from backproof.conformance.case import Array, Case, Configuration
+from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.tape import Tape
+from backproof.reference import bilinear
+from backproof.reference.bilinear import TILE_EDGES, bias_choices, fitting, padded
+from backproof.reference.contracts import LINEAR
+
+LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
+FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
+
+
+class Linear(Layer):
+    """x is (*L, D), w (D, C), b (C,), dout and out (*L, C); `rank` is x's."""
+
+    contract = LINEAR
+    cells = {
+        "N = 1": lambda c: prod(c.shapes["x"][:-1]) == 1,
+        "N > 2": lambda c: prod(c.shapes["x"][:-1]) > 2,
+        "one input": lambda c: c.shapes["w"][0] == 1,
+        "one output": lambda c: c.shapes["w"][1] == 1,
+        "inputs = outputs": lambda c: c.shapes["w"][0] == c.shapes["w"][1] > 1,
+        "inputs != outputs": lambda c: c.shapes["w"][0] != c.shapes["w"][1],
+        "no bias": lambda c: c.shapes.get("b") is None,
+        "tile edge": lambda c: any(s in TILE_EDGES for s in (*c.shapes["x"], c.shapes["w"][1])),
+        "rank > 2": lambda c: c.rank > 2,
+    }
+    size_classes = ((36, 8, 8), (288, 40, 40))
+
+    def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
+        """One part for all ranks."""
+        return (Part("linear", None, tuple(settings["ranks"])),)
+
+    def build(self, parameters: Mapping[str, int], space: Space) -> Configuration | None:
+        """Parameters: batch0, batch1, ... (one for each leading axis), inputs, outputs, bias (0 or 1)."""
+        lead = tuple(parameters[f"batch{k}"] for k in range(space.rank - 1))
+        inputs, outputs, bias = parameters["inputs"], parameters["outputs"], parameters["bias"]
+        if min(lead) < 0 or min(inputs, outputs) < 1 or bias not in bias_choices(space):
+            return None
+        shapes: dict[str, tuple[int, ...] | None] = {"x": (*lead, inputs), "w": (inputs, outputs)}
+        if space.takes("b"):
+            shapes["b"] = (outputs,) if bias else None
+        shapes["dout"] = (*lead, outputs)
+        return Configuration(parameters, shapes, {}, {}, space.rank, 0)
+
+    def draw(self, tape: Tape, space: Space) -> Configuration:
+        """Sizes to 6 and 8; in one case of eight one of them stands at the edge of a tile, the others at 3 or less."""
+        names = [f"batch{k}" for k in range(space.rank - 1)] + ["inputs", "outputs"]
+        sizes = {name: tape.pick(LEAD if name.startswith("batch") else FEATURES) for name in names}
+        bias, edge, where, wide = tape.pick(bias_choices(space)[::-1]), tape.byte(), tape.byte(), tape.byte()
+        if edge % 8 == 7:
+            sizes = {name: min(size, 3) for name, size in sizes.items()}
+            sizes[names[where % len(names)]] = TILE_EDGES[wide % len(TILE_EDGES)]
+        configuration = self.build({**sizes, "bias": bias}, space)
+        assert configuration is not None
+        return configuration
+
+    def base(self, space: Space) -> dict[str, int]:
+        """One row, one input, one output."""
+        sizes = {f"batch{k}": 1 for k in range(space.rank - 1)}
+        return {**sizes, "inputs": 1, "outputs": 1, "bias": bias_choices(space)[-1]}
+
+    def features(self, space: Space) -> list[dict[str, int]]:
+        """Each size at 2 and 3, and no bias."""
+        sizes = [name for name in self.base(space) if name != "bias"]
+        return [{name: size} for name in sizes for size in (2, 3)] + [{"bias": bias_choices(space)[0]}]
+
+    def ascending(self, space: Space) -> Iterator[Configuration]:
+        """All shapes by their number of elements."""
+        for elements in count(3):
+            for lead in product(*[range(1, elements + 1)] * (space.rank - 1)):
+                rows = prod(lead)
+                for inputs in range(1, elements // rows + 1):
+                    for bias in bias_choices(space):
+                        outputs, rest = divmod(elements - rows * inputs, inputs + bias + rows)
+                        if rest or outputs < 1:
+                            continue
+                        sizes = {f"batch{k}": size for k, size in enumerate(lead)}
+                        found = self.build({**sizes, "inputs": inputs, "outputs": outputs, "bias": bias}, space)
+                        if found is not None:
+                            yield found
+
+    def fills(self, configuration: Configuration, space: Space) -> Iterator[Case]:
+        """Small integers."""
+        return bilinear.fills(configuration, space.precision, self.dtypes(space))
+
+    def fill(self, configuration: Configuration, tape: Tape, space: Space) -> Case:
+        """Small integers or numbers that round."""
+        return bilinear.fill(configuration, tape, space.precision, self.dtypes(space))
+
+    def edges(self, space: Space) -> Iterator[Case]:
+        """Each leading axis at 0: sums over nothing are zero."""
+        if not space.settings["empty_batch"]:
+            return
+        for axis in range(space.rank - 1):
+            for inputs, outputs, bias in product((1, 3), (1, 2), bias_choices(space)):
+                lead = {f"batch{k}": 0 if k == axis else 2 for k in range(space.rank - 1)}
+                found = self.build({**lead, "inputs": inputs, "outputs": outputs, "bias": bias}, space)
+                if found is not None:
+                    yield next(iter(self.fills(found, space)))
+
+    def evaluate(self, case: Case) -> dict[str, Array]:
+        """Matrix products over the flattened leading axes."""
+        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
+        assert x is not None and w is not None and dout is not None
+        rows, upstream = x.reshape(-1, x.shape[-1]), dout.reshape(-1, dout.shape[-1])
+        out = rows @ w
+        tensors = {"dx": (upstream @ w.T).reshape(x.shape), "dw": rows.T @ upstream}
+        if b is not None:
+            out = out + b
+            tensors["db"] = upstream.sum(axis=0)
+        return {"out": out.reshape(dout.shape), **tensors}
+
+    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+        """Sums of D terms and the bias for out, of C for dx, of all rows for dw and db."""
+        inputs, outputs = case.configuration.shapes["w"] or (0, 0)
+        rows = prod((case.configuration.shapes["x"] or ())[:-1])
+        counts = {"out": inputs + 1, "dx": outputs, "dw": rows, "db": rows}
+        return bilinear.bounds(case, {t: counts[t] for t in expected}, self.evaluate, exact=space.exact)
+
+    def program(self, case: Case) -> Program:
+        """Matrices padded with zeros."""
+        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
+        assert x is not None and w is not None and dout is not None
+        (inputs, outputs), rows = w.shape, prod(x.shape[:-1])
+        n, d, c = fitting(self.size_classes, (rows, inputs, outputs))
+        bias = np.zeros(outputs) if b is None else b
+        arguments = (
+            padded(x.reshape(rows, inputs), (n, d)),
+            padded(w, (d, c)),
+            padded(bias, (c,)),
+            padded(dout.reshape(rows, outputs), (n, c)),
+        )
+
+        def unpack(outcome: Sequence[Array]) -> dict[str, Array]:
+            out, dx, dw, db = outcome
+            tensors = {
+                "out": out[:rows, :outputs].reshape(dout.shape),
+                "dx": dx[:rows, :inputs].reshape(x.shape),
+                "dw": dw[:inputs, :outputs],
+            }
+            return tensors if b is None else {**tensors, "db": db[:outputs]}
+
+        return Program((n, d, c), arguments, unpack)
+
+    def definition(self, x: Any, w: Any, b: Any, dout: Any) -> Any:
+        """out = x w + b."""
+        import jax
+
+        out, pullback = jax.vjp(lambda x, w, b: x @ w + b, x, w, b)
+        return (out, *pullback(dout))
+
+    def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """ "oi" exchanges the axes of w."""
+        return (1, 0) if settings["weight"] == "oi" and tensor in ("w", "dw") else None
+
+
+LAYER = Linear()

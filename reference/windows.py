@@ -1,0 +1,174 @@
+"""The geometry of a window that slides along one spatial axis, and the enumeration of all such axes by size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from backproof.conformance.case import Array
+from backproof.conformance.layer import Space
+
+Kind = tuple[int, int, int]
+
+
+class Axis(NamedTuple):
+    """One spatial axis: its size, the kernel's, stride, dilation, and the padding before and after it."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    low: int
+    high: int
+
+    @property
+    def room(self) -> int:
+        """Size + padding - dilated kernel: negative where the kernel does not fit."""
+        return self.size + self.low + self.high - self.dilation * (self.kernel - 1) - 1
+
+    @property
+    def out(self) -> int:
+        """The number of windows."""
+        return self.room // self.stride + 1
+
+    @property
+    def remainder(self) -> int:
+        """The rows that no window reaches for want of a whole stride."""
+        return self.room % self.stride
+
+    @property
+    def excess(self) -> int:
+        """How far the options are from stride 1, dilation 1 and no padding."""
+        return self.stride + self.dilation - 2 + self.low + self.high
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether kernel, stride and dilation lie in the ranges that are drawn."""
+        return self.kernel <= 5 and max(self.stride, self.dilation) <= 4
+
+    def has_meaning(self, mode: str) -> bool:
+        """Whether at least one window fits and the padding mode has something to copy."""
+        if min(self.size, self.kernel, self.stride, self.dilation) < 1 or min(self.low, self.high) < 0:
+            return False
+        return self.room >= 0 and max(self.low, self.high) <= widest_padding(self.size, mode)
+
+    def with_meaning(self, mode: str) -> Axis:
+        """This axis, made large enough for one window and for its padding."""
+        pad = max(self.low, self.high)
+        size = max(self.size, {"reflect": pad + 1, "circular": pad}.get(mode, 1))
+        axis = self._replace(size=size)
+        return axis if axis.room >= 0 else axis._replace(size=size - axis.room)
+
+    def parameters(self, k: int) -> dict[str, int]:
+        """The fields by name, numbered for the k-th axis."""
+        return {f"{name}{k}": value for name, value in zip(self._fields, self, strict=True)}
+
+
+def axes_of(parameters: Mapping[str, int], rank: int) -> list[Axis]:
+    """The axes that `Axis.parameters` wrote."""
+    return [Axis(*[parameters[f"{name}{k}"] for name in Axis._fields]) for k in range(rank)]
+
+
+def widest_padding(size: int, mode: str) -> int:
+    """The largest padding that has meaning: reflect does not repeat the border, circular copies each pixel once."""
+    return {"reflect": size - 1, "circular": size}.get(mode, 10**9)
+
+
+@lru_cache(maxsize=4096)
+def positions(size: int, low: int, high: int, mode: str) -> Array:
+    """For every pixel of the padded axis the pixel of x that it shows, (size + low + high,); -1 for a zero."""
+    at = np.arange(-low, size + high)
+    if mode == "zeros":
+        at[(at < 0) | (at >= size)] = -1
+    elif mode == "replicate":
+        at = at.clip(0, size - 1)
+    elif mode == "circular":
+        at = at % size
+    else:
+        at = np.abs(at)
+        at = np.where(at >= size, 2 * (size - 1) - at, at)
+    at.setflags(write=False)
+    return at
+
+
+def fold(padded: Array, source: Sequence[Array], shape: Sequence[int], options: Mapping[str, Any]) -> Array:
+    """The adjoint of padding: the gradient of every padded pixel goes to the pixel that it shows."""
+    if options["padding_mode"] == "zeros":
+        inner = [slice(low, low + size) for size, (low, _) in zip(shape[2:], options["padding"], strict=True)]
+        return padded[(slice(None), slice(None), *inner)]
+    for axis, index in enumerate(source, 2):
+        folded = np.zeros((*padded.shape[:axis], shape[axis], *padded.shape[axis + 1 :]))
+        np.add.at(folded, (*[slice(None)] * axis, index), padded)
+        padded = folded
+    return padded
+
+
+def axis_choices(space: Space, largest: int) -> dict[Kind, dict[int, list[Axis]]]:
+    """All axes with meaning in some padding mode, by (size, kernel, out) and by excess.
+
+    Sizes to the largest, kernels to 5, stride and dilation to 4, padding to the dilated kernel + 2.
+    """
+    strides = range(1, 5 if space.takes("stride") else 2)
+    dilations = range(1, 5 if space.takes("dilation") else 2)
+    modes = space.forms("padding_mode") if space.takes("padding_mode") else ("zeros",)
+    symmetric = space.takes("padding") and "pairs" not in space.forms("padding")
+    found: dict[Kind, dict[int, list[Axis]]] = {}
+    for size, kernel, stride, dilation in product(range(1, largest + 1), range(1, 6), strides, dilations):
+        most = dilation * (kernel - 1) + 3 if space.takes("padding") else 0
+        for low in range(most + 1):
+            for high in (low,) if symmetric else range(most + 1):
+                axis = Axis(size, kernel, stride, dilation, low, high)
+                if any(axis.has_meaning(mode) for mode in modes):
+                    kind = (size, kernel, axis.out)
+                    found.setdefault(kind, {}).setdefault(axis.excess, []).append(axis)
+    return found
+
+
+def shapes_by_elements(
+    elements: int, rank: int, biases: Sequence[int], grouped: bool, choices: Mapping[Kind, object]
+) -> Iterator[tuple[dict[str, int], tuple[Kind, ...]]]:
+    """All shapes of so many elements: the sizes that are no axis', and the kind of each axis."""
+    kinds = _kinds_by_product(tuple(sorted(choices)), rank, elements)
+    most = range(1, elements + 1)
+    for groups, channels, filters, bias in product(most if grouped else (1,), most, most, biases):
+        weights, outputs = groups * filters * channels, groups * filters
+        if weights + bias * outputs >= elements:
+            continue
+        for batch in range(1, elements // max(outputs, groups * channels) + 1):
+            x = batch * groups * channels
+            sizes = {"batch": batch, "groups": groups, "channels": channels, "filters": filters, "bias": bias}
+            for (size, kernel, out), options in kinds.items():
+                if x * size + weights * kernel + bias * outputs + batch * outputs * out == elements:
+                    for axes in options:
+                        yield sizes, axes
+
+
+@lru_cache(maxsize=256)
+def _kinds_by_product(choices: tuple[Kind, ...], rank: int, limit: int) -> dict[Kind, list[tuple[Kind, ...]]]:
+    """The kinds of all axes together by the products of their sizes, kernels and outs, none above the limit."""
+    found: dict[Kind, list[tuple[Kind, ...]]] = {(1, 1, 1): [()]}
+    for _ in range(rank):
+        longer: dict[Kind, list[tuple[Kind, ...]]] = {}
+        for (h, k, q), shorter in found.items():
+            for kind in choices:
+                key = (h * kind[0], k * kind[1], q * kind[2])
+                if sum(key) <= limit:
+                    longer.setdefault(key, []).extend((*axes, kind) for axes in shorter)
+        found = longer
+    return found
+
+
+def spread(excess: int, axes: Sequence[Mapping[int, list[Axis]]]) -> Iterator[tuple[Axis, ...]]:
+    """All choices of one axis from each whose excesses add up to this."""
+    if not axes:
+        if excess == 0:
+            yield ()
+        return
+    for own, options in axes[0].items():
+        if own <= excess:
+            for rest in spread(excess - own, axes[1:]):
+                for axis in options:
+                    yield (axis, *rest)

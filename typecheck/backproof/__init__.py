@@ -1,0 +1,1 @@
+../../backproof/__init__.py
