@@ -49,7 +49,10 @@ def _one(found: Counterexample, verdict: Verdict, layer: Layer, settings: Mappin
     lines.append("")
     if case.origin == "kept":
         lines.append("  This case was kept from an earlier run.")
-    lines += [f"  {_minimality(found)}", f"  {_where(found)}"]
+    if discrepancy.kind == "refused":
+        lines.append("  This is the first of the cases.")
+    else:
+        lines += [f"  {_minimality(found)}", f"  {_where(found)}"]
     if discrepancy.traceback:
         lines += ["", *[f"  {line}" for line in discrepancy.traceback.rstrip().splitlines()]]
     return "\n".join(lines)

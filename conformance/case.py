@@ -42,6 +42,13 @@ class Configuration:
         shapes = self.shapes
         return sum(prod(shape) for name in COUNTED if (shape := shapes.get(name)) is not None)
 
+    def shape(self, name: str) -> Shape:
+        """The shape of an array that is there. Raises KeyError where None is passed or nothing."""
+        shape = self.shapes[name]
+        if shape is None:
+            raise KeyError(name)
+        return shape
+
     @property
     def size(self) -> tuple[int, int]:
         """What makes one configuration smaller than another: fewer elements, then plainer options."""
@@ -78,6 +85,13 @@ class Case:
         if self.dtype == "float64":
             return self.arrays
         return {name: None if a is None else a.astype(np.float64) for name, a in self.arrays.items()}
+
+    def array(self, name: str) -> Array:
+        """An array that is there, in float64. Raises KeyError where None is passed or nothing."""
+        array = self.wide[name]
+        if array is None:
+            raise KeyError(name)
+        return array
 
     @cached_property
     def integral(self) -> bool:

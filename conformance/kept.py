@@ -24,10 +24,14 @@ FORMAT = 1
 
 
 class Store:
-    """The kept cases of one SPEC."""
+    """The kept cases of one SPEC, read when the run begins: what it keeps itself is for the next one."""
 
     def __init__(self, folder: Path, spec: str) -> None:
         self._folder = folder / ".backproof" / "kept" / hashlib.sha256(spec.encode()).hexdigest()[:16]
+        self._begun: dict[str, str] = {}
+        for file in self._files("*"):
+            with suppress(OSError, ValueError):
+                self._begun[file.name] = file.read_text(encoding="utf-8")
 
     def _files(self, item: str) -> list[Path]:
         with suppress(OSError):
@@ -36,9 +40,11 @@ class Store:
 
     def read(self, item: str, layer: Layer, spaces: Sequence[Space]) -> Iterator[Case]:
         """The cases kept for an item that still have meaning in one of the spaces."""
-        for file in self._files(item):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads(file.read_text())
+        for name, text in self._begun.items():
+            if not name.startswith(f"{item.replace('::', '.')}."):
+                continue
+            with suppress(ValueError, KeyError, TypeError):
+                content = json.loads(text)
                 case = _case(content, layer, spaces) if content["format"] == FORMAT else None
                 if case is not None:
                     yield case

@@ -142,8 +142,8 @@ class Layer(ABC):
         """The layer in JAX, differentiated by `jax.vjp`: all tensors from the program's arguments."""
 
     def has_meaning(self, case: Case) -> bool:
-        """Whether the tensor items may ask this case."""
-        return True
+        """Whether the tensor items may ask this case: they ask at least one sample."""
+        return case.array("x").size > 0
 
     def dtypes(self, space: Space) -> dict[str, Any]:
         """The dtype of each array that is passed."""

@@ -14,13 +14,16 @@ class Precision:
     """One format: `roundoff` is its unit roundoff u = 2^-digits (Higham, Accuracy and Stability, section 2.1).
 
     `accumulator` is the unit roundoff in which right code sums: the format's own, float32's for the two formats of
-    16 bits. `digits` is p, so that every integer up to 2^p is representable. `smallest_eps` is the smallest eps that
-    batch norm is asked for.
+    16 bits. `digits` is p, so that every integer up to 2^p is representable. `largest` is the largest finite number,
+    `underflow` the largest error of rounding a number near zero. `smallest_eps` is the smallest eps that batch norm is
+    asked for.
     """
 
     name: str
     digits: int
     accumulator_digits: int
+    largest: float
+    underflow: float
     smallest_eps: float
 
     @property
@@ -44,15 +47,16 @@ class Precision:
         if self.name == "bfloat16":
             import ml_dtypes
 
-            return np.dtype(ml_dtypes.bfloat16)
+            found: np.dtype = np.dtype(ml_dtypes.bfloat16)
+            return found
         return np.dtype(self.name)
 
 
 PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
-        "float64": Precision("float64", 53, 53, 1e-12),
-        "float32": Precision("float32", 24, 24, 1e-6),
-        "float16": Precision("float16", 11, 24, 1e-3),
-        "bfloat16": Precision("bfloat16", 8, 24, 1e-3),
+        "float64": Precision("float64", 53, 53, 1.7e308, 2.0**-1074, 1e-12),
+        "float32": Precision("float32", 24, 24, 3.4e38, 2.0**-150, 1e-6),
+        "float16": Precision("float16", 11, 24, 65504.0, 2.0**-25, 1e-3),
+        "bfloat16": Precision("bfloat16", 8, 24, 3.3e38, 2.0**-134, 1e-3),
     }
 )

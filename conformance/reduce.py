@@ -114,7 +114,7 @@ def _plainer_numbers(case: Case, layer: Layer, space: Space) -> Iterator[dict[st
         if array is None:
             continue
         for index in np.ndindex(array.shape):
-            old = array[index]
+            old = float(array[index])
             for value in (0.0, 1.0, -1.0, 2.0, float(np.rint(old)), float(np.rint(old / 2))):
                 if value != old and _cost(value) < _cost(old):
                     changed = array.copy()

@@ -112,7 +112,7 @@ def compare(
     return Discrepancy(kind, tensor, sentence, expected, wide)
 
 
-def number(value: float) -> str:
+def number(value: Any) -> str:
     """A number as a reader writes it: 2 rather than 2.0, six digits where it has more."""
     return f"{float(value):.6g}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +32,7 @@ def register(config: pytest.Config) -> None:
     if len(specs) > 1:
         raise pytest.UsageError(f"--impl is given once, found {len(specs)}: {', '.join(specs)}. Run pytest for each.")
     spec = specs[0] if specs else config.getini("backproof_impl")
-    picks = _take_arguments(config, alone=bool(specs))
-    if picks is None:
-        return
+    picks, alone = _take_arguments(config, named=bool(specs))
     # NumPy first: an adapter's folder may hold a numpy.py, and it goes to the front of sys.path.
     import numpy  # noqa: F401
 
@@ -45,28 +44,24 @@ def register(config: pytest.Config) -> None:
     except (AdapterError, xfails.XfailsError) as error:
         raise pytest.UsageError(str(error)) from None
     config.addinivalue_line("markers", "backproof: an item of the conformance suite")
-    config.pluginmanager.register(Conformance(config, spec, adapter, profile, seed, picks, known, reports), NAME)
+    conformance = Conformance(config, spec, adapter, profile, seed, picks, alone, known, reports)
+    conformance.check_picks()
+    config.pluginmanager.register(conformance, NAME)
     config.pluginmanager.register(items, f"{NAME}-items")
 
 
-def _take_arguments(config: pytest.Config, *, alone: bool) -> tuple[str, ...] | None:
-    """The ids among the arguments, taken from them; None where paths were named for an adapter of the ini file.
+def _take_arguments(config: pytest.Config, *, named: bool) -> tuple[tuple[str, ...], bool]:
+    """The ids among the arguments, taken from them, and whether only the suite is collected.
 
-    With --impl and no path only the suite is collected; with paths both are. What was decided travels to the workers of
-    a distributed run in `config.option`.
+    With --impl (`named`) and no path only the suite is; with paths both are.
     """
-    option = config.option
-    if not hasattr(config, "workerinput"):
-        named = config.args_source is config.ArgsSource.ARGS
-        option.impl_picks = [a for a in config.args if named and a.split("::")[0] == ROOT and not Path(a).exists()]
-        paths = [a for a in config.args if a not in option.impl_picks] if named else []
-        option.impl_alone = not paths and (alone or bool(option.impl_picks))
-        option.impl_paths = paths
-    if option.impl_alone:
-        config.args[:] = []
-    elif option.impl_picks:
-        config.args[:] = option.impl_paths
-    return tuple(option.impl_picks)
+    given = config.args if config.args_source is config.ArgsSource.ARGS else []
+    picks = tuple(argument for argument in given if argument.split("::")[0] == ROOT and not Path(argument).exists())
+    paths = [argument for argument in given if argument not in picks]
+    alone = not paths and (named or bool(picks))
+    if alone or picks:
+        config.args[:] = paths
+    return picks, alone
 
 
 def _whole(config: pytest.Config, name: str, least: int) -> int | None:
@@ -88,9 +83,10 @@ def _profile(config: pytest.Config) -> tuple[Profile, int]:
         raise pytest.UsageError(f"--impl-profile={name}: must be one of {', '.join(PROFILES)}.")
     examples, seed = _whole(config, "examples", 1), _whole(config, "seed", 0)
     profile = PROFILES[name] if examples is None else replace(PROFILES[name], examples=examples)
+    if seed is None and hasattr(config, "workerinput"):
+        seed = config.workerinput["backproof_seed"]
     if seed is None:
         seed = random.SystemRandom().randrange(2**32) if name == "deep" else 0
-        config.option.impl_seed = str(seed)  # for the workers of a distributed run
     return profile, seed
 
 
@@ -119,6 +115,7 @@ class Conformance:
     profile: Profile
     seed: int
     picks: tuple[str, ...]
+    alone: bool
     known: Sequence[xfails.KnownFailure]
     reports: Sequence[Path]
 
@@ -138,6 +135,11 @@ class Conformance:
 
     # Collection
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tells a worker of a distributed run the seed, which may have been drawn."""
+        node.workerinput["backproof_seed"] = self.seed
+
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
         """Hangs the suite behind whatever the session collects."""
@@ -147,19 +149,21 @@ class Conformance:
             report.result = [*report.result, root]  # type: ignore[attr-defined]
         return report
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keeps the picked items. Raises pytest.UsageError for an id that matches nothing."""
-        if not self.picks:
-            return
-        ours = [item.nodeid for item in items if hasattr(item, "conformance_item")]
+    def check_picks(self) -> None:
+        """Raises pytest.UsageError for an id that matches nothing."""
+        ours = [self._identifier(item) for item in self.session.items] if self.picks else []
         for pick in self.picks:
             if not any(_under(identifier, pick) for identifier in ours):
-                import difflib
-
-                near = difflib.get_close_matches(pick, {part for name in ours for part in _prefixes(name)}, 1, 0.5)
+                known = list(dict.fromkeys(part for name in ours for part in _prefixes(name)))
+                near = difflib.get_close_matches(pick, known, 1, 0.5)
                 hint = f" The nearest is {near[0]}." if near else ""
                 raise pytest.UsageError(f"{pick}: no item of the suite has this id.{hint}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keeps the picked items."""
+        if not self.picks:
+            return
         gone = [
             item
             for item in items
@@ -176,8 +180,7 @@ class Conformance:
 
     def _kept(self, title: str, layer: Any, hearing: Any) -> Mapping[str, Sequence[Any]]:
         spaces = [law.space for law in hearing.laws]
-        checks = layer.tensors(hearing.candidate.signature) + ("purity", "repeatability")
-        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in checks}
+        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in hearing.checks if check != "edges"}
         return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
 
     def expected_to_fail(self, identifier: str) -> str | None:
@@ -190,8 +193,6 @@ class Conformance:
     # Progress
 
     def _progress(self, title: str, done: int, total: int) -> None:
-        if done % 16:
-            return
         now = time.perf_counter()
         if now - self._shown < PROGRESS_SECONDS or hasattr(self.config, "workerinput"):
             return
@@ -216,7 +217,7 @@ class Conformance:
         where = f" ({adapter.path})" if adapter.path and str(adapter.path) != self.spec else ""
         found = [_layer_line(implementation) for implementation in adapter.implementations.values()]
         missing = f"; not found, not checked: {', '.join(adapter.missing)}" if adapter.missing else ""
-        alone = " · only the suite is collected" if self.config.option.impl_alone else ""
+        alone = " · only the suite is collected" if self.alone else ""
         lines = [
             f"backproof {__version__}: judging {self.spec}{where}",
             f"  layers: {', '.join(found)}{missing}",
@@ -229,17 +230,20 @@ class Conformance:
                 lines.append(f"  {name}_forward: not of the contract, left at their defaults: {alone_names}")
         return lines + [f"  the adapter's import warned: {warning}" for warning in adapter.warnings[:3]]
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
         """Collects the items' records, which travel on their reports, from workers too."""
         if report.when == "call" and hasattr(report, "backproof"):
             self.records[report.nodeid] = report.backproof
-            extra = report.backproof_extra  # type: ignore[attr-defined]
+            extra = report.backproof_extra
             self.extras.setdefault(extra["title"], {}).update(extra)
+        if isinstance(report.longrepr, str) and hasattr(report, "backproof_headline"):
+            # From a worker, whose failures arrive as their text alone.
+            report.longrepr = items.told(report.longrepr, report.backproof_headline, self.adapter, self.spec)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        """Judges the known failures and writes the reports."""
-        yield
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judges the known failures and writes the reports, before the terminal's summary tells of them."""
         if hasattr(self.config, "workerinput") or session.config.option.collectonly:
             return
         failed = {name: record["outcome"] in ("failed", "xfailed", "error") for name, record in self.records.items()}
@@ -351,7 +355,10 @@ def _layer_summary(layer: str, records: Sequence[Mapping[str, Any]]) -> str:
     skipped = [r for r in records if r["outcome"] == "skipped"]
     tail = f" · {counts['skipped']} skipped" if skipped else ""
     tail += f" · {sum(r['examples'] for r in records)} judgements"
-    refusals = dict.fromkeys(
-        f"{r['id'].split('::')[1]} {r['refused']}" for r in records if r["refused"] and r["check"] == "out"
-    )
-    return f"{layer}: {verdict}{tail}" + "".join(f" · {refusal}" for refusal in refusals)
+    # A forward's refusals concern every item and are told of the output; a backward's show in dx alone.
+    told: dict[tuple[str, str], str] = {}
+    for record in records:
+        part = record["id"].split("::")[1]
+        if record["refused"] and record["check"] in ("out", "dx"):
+            told.setdefault((part, record["refused"]), part if record["check"] == "out" else f"{part} dx")
+    return f"{layer}: {verdict}{tail}" + "".join(f" · {name} {refusal}" for (_, refusal), name in told.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -55,6 +55,11 @@ class Told:
             terminal.line(line)
 
 
+def told(text: str, line: str, adapter: Any, spec: str) -> Told:
+    """A failure of an adapter, in full and in one line."""
+    return Told(text, Location(str(adapter.path or spec), adapter.line or 1, line))
+
+
 class DoesNotConform(Exception):
     """An item failed."""
 
@@ -91,14 +96,13 @@ class Check(pytest.Item):
         from backproof.conformance.law import ReferencesDisagree
 
         adapter = self.conformance.adapter
-        path, line = str(adapter.path or self.conformance.spec), adapter.line or 1
         if isinstance(excinfo.value, ReferencesDisagree):
-            return Told(str(excinfo.value), Location(path, line, str(excinfo.value)))
+            return told(str(excinfo.value), str(excinfo.value), adapter, self.conformance.spec)
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         layer, settings = self._page()
         text = account(self.verdict, self.nodeid, layer, settings, self.conformance.spec)
-        return Told(text, Location(path, line, headline(self.verdict)))
+        return told(text, headline(self.verdict), adapter, self.conformance.spec)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The adapter's file and the line of its first forward."""
@@ -136,13 +140,13 @@ class Check(pytest.Item):
             }
             return record, extra
         extra["warned"] = dict(hearing.warned)
-        if self.conformance.reports:
+        if self.conformance.reports and item.check in hearing.layer.tensors(hearing.candidate.signature):
             extra["cells"] = dict(hearing.cells())
         return {**report.record(self.verdict, self.nodeid, layer, settings), "outcome": outcome}, extra
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Puts the item's record on its report, and excuses a known failure."""
     report: Any = yield
     if isinstance(item, Check) and call.when == "call":
@@ -153,4 +157,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         elif outcome == "failed" and reason is not None:
             outcome, report.outcome, report.wasxfail = "xfailed", "skipped", f"reason: {reason}"
         report.backproof, report.backproof_extra = item.record(outcome)
+        if isinstance(report.longrepr, Told):
+            report.backproof_headline = report.longrepr.reprcrash.message
     return report

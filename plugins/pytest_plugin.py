@@ -1,8 +1,10 @@
-"""The door: `--impl` and its options. Every pytest run of the environment loads this module, so it imports pytest and the
-standard library alone; all else is imported when `--impl` is given.
+"""The door: `--impl` and its options. Every pytest run of the environment loads this module, so it imports pytest and
+the standard library alone; all else is imported when `--impl` is given.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -46,9 +48,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Turns the suite on where an adapter is named."""
     if not (config.getoption("--impl") or config.getini("backproof_impl")):
-        given = [a for a in config.args if a.split("::")[0] == "backproof"]
-        if given and config.args_source is config.ArgsSource.ARGS and not config.rootpath.joinpath(given[0]).exists():
-            raise pytest.UsageError(f"{given[0]} is an item of the suite: name the adapter, --impl=SPEC.")
+        given = config.args if config.args_source is config.ArgsSource.ARGS else []
+        for name in given:
+            if name.split("::")[0] == "backproof" and not Path(name).exists():
+                raise pytest.UsageError(f"{name} is an item of the suite: name the adapter, --impl=SPEC.")
         used = [name for name in ("examples", "profile", "seed", "xfails", "report") if _given(config, name)]
         if used:
             raise pytest.UsageError(f"--impl-{used[0]} needs an adapter to judge: --impl=SPEC.")

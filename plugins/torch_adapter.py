@@ -10,7 +10,7 @@ On the CPU. `on("cuda")` is the same adapter on another device; name it in a mod
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 class TorchAdapter:
     """The forward/backward pairs on one device."""
 
-    CONFORMANCE = {
+    CONFORMANCE: ClassVar[dict[str, Any]] = {
         "dtypes": ("float64", "float32"),
         "linear": {"ranks": (2, 3)},
         "conv": {"spatial_dims": (1, 2, 3)},
@@ -115,7 +115,7 @@ def on(device: str) -> TorchAdapter:
     return TorchAdapter(device)
 
 
-def _leaves(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
+def _leaves(*tensors: torch.Tensor | None) -> list[Any]:
     return [None if t is None else t.detach().requires_grad_() for t in tensors]
 
 

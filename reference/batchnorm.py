@@ -7,8 +7,8 @@ the running statistics and constants of the differentiation. With m elements a c
     dx = gamma / sqrt(var + eps) * (dout - dbeta / m - xhat * dgamma / m)        in training
     dx = gamma / sqrt(var + eps) * dout                                          in eval
 
-(Ioffe and Szegedy, Batch Normalization, 2015, algorithm 1 and the equations of section 3, with the path through the mean
-worked in.)
+(Ioffe and Szegedy, Batch Normalization, 2015, algorithm 1 and the equations of section 3, with the path through the
+mean worked in.)
 """
 
 from __future__ import annotations
@@ -33,35 +33,46 @@ OFFSET = 100.0
 #: Intermediates that right code may round to a format of 16 bits: inputs' products, statistics, xhat, the result.
 LOW_ROUNDINGS = 4
 
+#: Plain gamma, beta, running mean and running variance.
+PLAIN = (
+    np.array([1.0, -1.0, 2.0, -0.5, 0.0, 3.0]),
+    np.array([0.0, 1.0, -2.0]),
+    np.array([0.0, 1.0, -1.0]),
+    np.array([1.0, 2.0, 0.25, 4.0, 0.0]),
+)
+
 _RAMP = np.resize(np.array([1, 0, 3, -2, 2, -1, 4, -3], dtype=np.float64), 1024)
 _DOUT = np.random.default_rng(31).choice(DENSE[:6], 1024)
 _GAMMA = np.array([2, -1, 3, 1, -2], dtype=np.float64)
 _BETA = np.array([1, 3, -1, 0], dtype=np.float64)
-_MEAN = np.array([1, -1, 2, 0], dtype=np.float64)
+_MEAN = np.array([2, -1, 1, 0], dtype=np.float64)
 _VAR = np.array([2, 1, 3, 4], dtype=np.float64)
+
+
+CELLS: Mapping[str, Callable[[Configuration], bool]] = {
+    "training": lambda c: bool(c.options["training"]),
+    "eval": lambda c: not c.options["training"],
+    "eps > 1e-5": lambda c: c.options["eps"] > 1e-5,
+    "eps < 1e-5": lambda c: c.options["eps"] < 1e-5,
+    "momentum != 0.1": lambda c: c.options["momentum"] != 0.1,
+    "gamma is None": lambda c: c.shapes.get("gamma") is None,
+    "beta is None": lambda c: c.shapes.get("beta") is None,
+    "one channel": lambda c: c.shape("x")[1] == 1,
+    "several channels": lambda c: c.shape("x")[1] > 1,
+    "N = 1": lambda c: c.parameters["batch"] == 1,
+    "N > 2": lambda c: c.parameters["batch"] > 2,
+    "m > 2": lambda c: _count(c) > 2,
+    "spatial": lambda c: c.rank > 0,
+    "several pixels": lambda c: prod(c.shape("x")[2:]) > 1,
+    "tile edge": lambda c: any(size in TILE_EDGES for size in c.shape("x")),
+}
 
 
 class BatchNorm(Layer):
     """x is (N, C, *S), gamma, beta and the running statistics (C,); `rank` is the number of spatial axes."""
 
     contract = BATCHNORM
-    cells: Mapping[str, Callable[[Configuration], bool]] = {
-        "training": lambda c: bool(c.options["training"]),
-        "eval": lambda c: not c.options["training"],
-        "eps > 1e-5": lambda c: c.options["eps"] > 1e-5,
-        "eps < 1e-5": lambda c: c.options["eps"] < 1e-5,
-        "momentum != 0.1": lambda c: c.options["momentum"] != 0.1,
-        "gamma is None": lambda c: c.shapes.get("gamma") is None,
-        "beta is None": lambda c: c.shapes.get("beta") is None,
-        "one channel": lambda c: (c.shapes["x"] or ())[1] == 1,
-        "several channels": lambda c: (c.shapes["x"] or ())[1] > 1,
-        "N = 1": lambda c: c.parameters["batch"] == 1,
-        "N > 2": lambda c: c.parameters["batch"] > 2,
-        "m > 2": lambda c: _count(c) > 2,
-        "spatial": lambda c: c.rank > 0,
-        "several pixels": lambda c: prod((c.shapes["x"] or ())[2:]) > 1,
-        "tile edge": lambda c: any(size in TILE_EDGES for size in c.shapes["x"] or ()),
-    }
+    cells = CELLS
     size_classes = ((8, 128), (40, 640))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -76,7 +87,7 @@ class BatchNorm(Layer):
         return found
 
     def build(self, parameters: Mapping[str, int], space: Space) -> Configuration | None:
-        """Parameters: batch, channels, size0, size1, ...; eps and momentum as indices; training, gamma, beta (0 or 1)."""
+        """Parameters: batch, channels, size0, ...; eps and momentum as indices; training, gamma and beta as 0 or 1."""
         p = parameters
         sizes = [p[f"size{k}"] for k in range(space.rank)]
         if min(p["channels"], *sizes, 1) < 1 or p["batch"] < 0:
@@ -199,7 +210,7 @@ class BatchNorm(Layer):
 
     def fills(self, configuration: Configuration, space: Space) -> Iterator[Case]:
         """Plain integers; a variance far below 1e-5; zeros; an offset, with gamma 0 in the first channel."""
-        shape, channels = configuration.shapes["x"] or (), (configuration.shapes["x"] or ())[1]
+        shape, channels = configuration.shape("x"), configuration.shape("x")[1]
         plain = {
             "x": _by_channel(_RAMP, shape),
             "gamma": np.resize(_GAMMA, channels),
@@ -228,7 +239,7 @@ class BatchNorm(Layer):
         """Normal numbers of drawn scale and offset, or plain ones; gamma of both signs and zero; dout dense."""
         kind = tape.pick(("plain", "normal", "normal", "picked"))
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(bytes(tape.byte() for _ in range(4)))))
-        shape = configuration.shapes["x"] or ()
+        shape = configuration.shape("x")
         channels = shape[1]
         scale, offset = tape.pick((1.0, 1.0, 0.01, 10.0, 0.1)), tape.pick((0.0, 1.0, -3.0, 10.0, 0.0, 30.0))
         per_channel = (1, channels, *[1] * (len(shape) - 2))
@@ -247,10 +258,7 @@ class BatchNorm(Layer):
             else:
                 x = generator.integers(-3, 4, shape) * scale + offset
                 dout = DENSE[generator.integers(0, 8, shape)]
-            gamma = generator.choice([1.0, -1.0, 2.0, -0.5, 0.0, 3.0], channels)
-            beta = generator.choice([0.0, 1.0, -2.0], channels)
-            mean = generator.choice([0.0, 1.0, -1.0], channels)
-            var = generator.choice([1.0, 2.0, 0.25, 4.0, 0.0], channels)
+            gamma, beta, mean, var = (values[generator.integers(0, len(values), channels)] for values in PLAIN)
         if configuration.options["training"]:
             x = np.where(_constant(x).reshape(per_channel), _by_channel(_RAMP, shape), x)
         numbers = {
@@ -289,10 +297,9 @@ class BatchNorm(Layer):
 
     def has_meaning(self, case: Case) -> bool:
         """In training at least two elements a channel and |mean| at most 100 standard deviations."""
+        x = case.array("x")
         if not case.options["training"]:
-            return True
-        x = case.wide["x"]
-        assert x is not None
+            return x.size > 0
         if _count(case.configuration) < 2:
             return False
         axes = (0, *range(2, x.ndim))
@@ -300,8 +307,7 @@ class BatchNorm(Layer):
 
     def evaluate(self, case: Case) -> dict[str, Array]:
         """The formulas above."""
-        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
-        assert x is not None and dout is not None
+        x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")
         axes, column = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
         options, m = case.options, _count(case.configuration)
         running_mean, running_var = case.wide.get("running_mean"), case.wide.get("running_var")
@@ -319,9 +325,8 @@ class BatchNorm(Layer):
                 tensors["running_mean"] = (1 - new) * running_mean + new * mean
                 tensors["running_var"] = (1 - new) * running_var + new * bessel * var
         else:
-            assert running_mean is not None and running_var is not None
-            mean, var = running_mean, running_var
-            tensors |= {"running_mean": running_mean, "running_var": running_var}
+            mean, var = case.array("running_mean"), case.array("running_var")
+            tensors |= {"running_mean": mean, "running_var": var}
         scale = (1 / np.sqrt(var + options["eps"])).reshape(column)
         xhat = (x - mean.reshape(column)) * scale
         dbeta, dgamma = dout.sum(axis=axes), (dout * xhat).sum(axis=axes)
@@ -343,8 +348,7 @@ class BatchNorm(Layer):
         `unit` bounds the relative error of a sum over a channel; `a` is the cancellation in x - mean, which also right
         code suffers that folds mean and scale into one multiply-add; `off` bounds the error of xhat.
         """
-        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
-        assert x is not None and dout is not None
+        x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")
         if x.size == 0:
             return dict.fromkeys(expected, 0.0)
         precision, options, m = case.precision, case.options, _count(case.configuration)
@@ -360,8 +364,7 @@ class BatchNorm(Layer):
             mean = x.mean(axis=axes)
             var = np.square(x - mean.reshape(column)).mean(axis=axes)
         else:
-            assert running_mean is not None and running_var is not None
-            mean, var = running_mean, running_var
+            mean, var = case.array("running_mean"), case.array("running_var")
         scale = 1 / np.sqrt(var + options["eps"])
         a = (magnitude + np.abs(mean).reshape(column)) * scale.reshape(column)
         xhat = np.abs(x - mean.reshape(column)) * scale.reshape(column)
@@ -403,8 +406,7 @@ class BatchNorm(Layer):
 
     def program(self, case: Case) -> Program:
         """x and dout as (C, m), padded; a mask says which elements are there."""
-        x, gamma, beta, dout = (case.wide.get(name) for name in ("x", "gamma", "beta", "dout"))
-        assert x is not None and dout is not None
+        x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")
         options, m, channels = case.options, _count(case.configuration), x.shape[1]
         c, n = fitting(self.size_classes, (channels, m))
         moved = np.moveaxis(x, 1, 0)
@@ -483,7 +485,7 @@ class BatchNorm(Layer):
 
 
 def _count(configuration: Configuration) -> int:
-    shape = configuration.shapes["x"] or ()
+    shape = configuration.shape("x")
     return shape[0] * prod(shape[2:])
 
 

@@ -28,17 +28,23 @@ SIGNS = np.array([0, 1, -1, 1, -1], dtype=np.float64)
 #: dout is dense: a zero would hide what it meets, and equal entries what is exchanged.
 DENSE = np.array([1, -1, 2, -2, 3, -3, 4, -4], dtype=np.float64)
 ODD = np.array([0.1, -0.7, 1 / 3, 1000.1, -1e-3, 2.5, -33.3, 0.0, 1.0], dtype=np.float64)
+#: The same within float16's range: no product overflows or vanishes.
+ODD_LOW = np.array([0.1, -0.7, 1 / 3, 20.1, -0.03, 2.5, -7.3, 0.0, 1.0], dtype=np.float64)
 
 
-def _sequence(seed: int, values: Array) -> Array:
-    return np.random.default_rng(seed).choice(values, 1024)
+def _sequences(values: Array, seed: int, **heads: list[int]) -> dict[str, Array]:
+    """For each array a long sequence of the values, after a chosen head.
+
+    Small arrays hold only the heads: no two of them are proportional or palindromes, so that what is exchanged,
+    turned around or left out shows at the smallest sizes too.
+    """
+    generator = np.random.default_rng(seed)
+    return {name: np.array([*head, *generator.choice(values, 1024)], float) for name, head in heads.items()}
 
 
-_GENERIC = {name: _sequence(k, DENSE[:6]) for k, name in enumerate(("x", "w", "b", "dout"), 1)}
-_SPARSE = {name: _sequence(k, PLAIN[:5]) for k, name in enumerate(("x", "w", "b"), 11)} | {
-    "dout": _sequence(14, DENSE[:4])
-}
-_SIGNS = {name: _sequence(k, DENSE[:2]) for k, name in enumerate(("x", "w", "b", "dout"), 21)}
+_GENERIC = _sequences(DENSE[:6], 1, x=[2, -3, 1, 3, -1], w=[3, 1, -2, -1, 2], b=[-1, 2, 3], dout=[1, 2, -3, -2, 3])
+_SPARSE = _sequences(PLAIN[:5], 2, x=[0, 1, -2, 2, 0], w=[1, 0, 2, -1, 0], b=[2, 0, 1], dout=[2, -1, 1, 3, -2])
+_SIGNS = _sequences(DENSE[:2], 3, x=[1, -1, -1, 1, 1], w=[-1, -1, 1, 1, -1], b=[1, -1, 1], dout=[1, 1, -1, 1, -1])
 _ONES = {name: np.ones(1) for name in ("x", "w", "b", "dout")}
 
 
@@ -69,11 +75,15 @@ def fill(configuration: Configuration, tape: Tape, precision: Precision, dtypes:
         if shape is None:
             arrays[name] = None
         elif kind == "normal":
-            arrays[name] = generator.standard_normal(shape) * (10.0 ** (piece[0] % 5 - 2) if name != "dout" else 1)
+            exponent = piece[0] % 3 - 1 if precision.low else piece[0] % 5 - 2
+            arrays[name] = generator.standard_normal(shape) * (10.0**exponent if name != "dout" else 1)
         else:
-            values = ODD if not integers else DENSE if name == "dout" else PLAIN
-            if integers and precision.low:
+            if not integers:
+                values = ODD_LOW if precision.low else ODD
+            elif precision.low:
                 values = DENSE[:2] if name == "dout" else SIGNS
+            else:
+                values = DENSE if name == "dout" else PLAIN
             if kind == "integers":
                 arrays[name] = np.resize(values[np.array(piece) % len(values)], shape)
             else:
@@ -111,10 +121,13 @@ def bounds(
         if sums is None:
             magnitudes = {name: None if a is None else np.abs(a) for name, a in case.wide.items()}
             sums = absolute(Case(case.configuration, "float64", magnitudes))
-        if case.integral and float(sums[tensor].max(initial=0.0)) <= limit:
+        largest = float(sums[tensor].max(initial=0.0))
+        if case.integral and largest <= limit:
             found[tensor] = 0.0
+        elif largest > precision.largest / 2:
+            found[tensor] = None  # Right code may overflow on its way.
         else:
-            found[tensor] = unit(precision, count) * sums[tensor]
+            found[tensor] = unit(precision, count) * sums[tensor] + 4 * precision.underflow
     return found
 
 

@@ -2,8 +2,9 @@
 
     out[n, o, q] = b[o] + sum over c, k of x[n, g C' + c, q S - P + k D] * w[o, c, k]
 
-with q, k index vectors over the spatial axes, S stride, P low padding, D dilation, C' channels a group, g the group of
-filter o; x outside its edges is what the padding mode says. Output sizes are floor((H + P + P' - D (K - 1) - 1) / S) + 1
+with q, k index vectors over the spatial axes, S stride, P low padding, D dilation, C' channels a group, g the group
+of filter o; x outside its edges is what the padding mode says. Output sizes are
+floor((H + P + P' - D (K - 1) - 1) / S) + 1
 (Dumoulin and Visin, A guide to convolution arithmetic for deep learning, relationships 5, 6 and 15). The gradients are
 this sum read backwards: every product out += x w gives dx += dout w and dw += dout x.
 """
@@ -348,8 +349,7 @@ class Conv(Layer):
 
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Windows cut out of the padded x, one matrix product a group; dx adds every window back where it came from."""
-        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
-        assert x is not None and w is not None and dout is not None
+        x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")
         options, rank = case.options, x.ndim - 2
         groups, (batch, out_channels, *out) = options["groups"], dout.shape
         kernel, channels = w.shape[2:], w.shape[1]
@@ -390,7 +390,7 @@ class Conv(Layer):
 
     def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """Sums of C' taps and the bias for out, at most O / groups taps for dx, N pixels for dw and db."""
-        w, dout = case.configuration.shapes["w"] or (), case.configuration.shapes["dout"] or ()
+        w, dout = case.configuration.shape("w"), case.configuration.shape("dout")
         taps, pixels = prod(w[2:]), dout[0] * prod(dout[2:])
         # A padded pixel may copy one of x's, whose gradient then collects those of all its copies.
         copies = 1 if case.options["padding_mode"] == "zeros" else 1 + sum(map(sum, case.options["padding"]))
@@ -406,8 +406,7 @@ class Conv(Layer):
         """Flat arrays, and for every output pixel and tap the index of what they read; a zero behind x's and w's end
         stands for what lies outside.
         """
-        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
-        assert x is not None and w is not None and dout is not None
+        x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")
         options = case.options
         (batch, in_channels), (filters, channels) = x.shape[:2], w.shape[:2]
         pixels, taps, out_pixels = prod(x.shape[2:]), prod(w.shape[2:]), prod(dout.shape[2:])

@@ -6,7 +6,7 @@ dout over all leading axes (Goodfellow, Bengio, Courville, Deep Learning, sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, product
 from math import prod
 from typing import Any
@@ -23,21 +23,24 @@ LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
 FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
 
 
+CELLS: Mapping[str, Callable[[Configuration], bool]] = {
+    "N = 1": lambda c: prod(c.shape("x")[:-1]) == 1,
+    "N > 2": lambda c: prod(c.shape("x")[:-1]) > 2,
+    "one input": lambda c: c.shape("w")[0] == 1,
+    "one output": lambda c: c.shape("w")[1] == 1,
+    "inputs = outputs": lambda c: c.shape("w")[0] == c.shape("w")[1] > 1,
+    "inputs != outputs": lambda c: c.shape("w")[0] != c.shape("w")[1],
+    "no bias": lambda c: c.shapes.get("b") is None,
+    "tile edge": lambda c: any(s in TILE_EDGES for s in (*c.shape("x"), c.shape("w")[1])),
+    "rank > 2": lambda c: c.rank > 2,
+}
+
+
 class Linear(Layer):
     """x is (*L, D), w (D, C), b (C,), dout and out (*L, C); `rank` is x's."""
 
     contract = LINEAR
-    cells = {
-        "N = 1": lambda c: prod(c.shapes["x"][:-1]) == 1,
-        "N > 2": lambda c: prod(c.shapes["x"][:-1]) > 2,
-        "one input": lambda c: c.shapes["w"][0] == 1,
-        "one output": lambda c: c.shapes["w"][1] == 1,
-        "inputs = outputs": lambda c: c.shapes["w"][0] == c.shapes["w"][1] > 1,
-        "inputs != outputs": lambda c: c.shapes["w"][0] != c.shapes["w"][1],
-        "no bias": lambda c: c.shapes.get("b") is None,
-        "tile edge": lambda c: any(s in TILE_EDGES for s in (*c.shapes["x"], c.shapes["w"][1])),
-        "rank > 2": lambda c: c.rank > 2,
-    }
+    cells = CELLS
     size_classes = ((36, 8, 8), (288, 40, 40))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -114,8 +117,7 @@ class Linear(Layer):
 
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Matrix products over the flattened leading axes."""
-        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
-        assert x is not None and w is not None and dout is not None
+        x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")
         rows, upstream = x.reshape(-1, x.shape[-1]), dout.reshape(-1, dout.shape[-1])
         out = rows @ w
         tensors = {"dx": (upstream @ w.T).reshape(x.shape), "dw": rows.T @ upstream}
@@ -126,15 +128,14 @@ class Linear(Layer):
 
     def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """Sums of D terms and the bias for out, of C for dx, of all rows for dw and db."""
-        inputs, outputs = case.configuration.shapes["w"] or (0, 0)
-        rows = prod((case.configuration.shapes["x"] or ())[:-1])
+        inputs, outputs = case.configuration.shape("w")
+        rows = prod(case.configuration.shape("x")[:-1])
         counts = {"out": inputs + 1, "dx": outputs, "dw": rows, "db": rows}
         return bilinear.bounds(case, {t: counts[t] for t in expected}, self.evaluate, exact=space.exact)
 
     def program(self, case: Case) -> Program:
         """Matrices padded with zeros."""
-        x, w, b, dout = (case.wide.get(name) for name in ("x", "w", "b", "dout"))
-        assert x is not None and w is not None and dout is not None
+        x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")
         (inputs, outputs), rows = w.shape, prod(x.shape[:-1])
         n, d, c = fitting(self.size_classes, (rows, inputs, outputs))
         bias = np.zeros(outputs) if b is None else b

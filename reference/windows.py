@@ -101,7 +101,8 @@ def fold(padded: Array, source: Sequence[Array], shape: Sequence[int], options: 
         return padded[(slice(None), slice(None), *inner)]
     for axis, index in enumerate(source, 2):
         folded = np.zeros((*padded.shape[:axis], shape[axis], *padded.shape[axis + 1 :]))
-        np.add.at(folded, (*[slice(None)] * axis, index), padded)
+        place: tuple[Any, ...] = (*[slice(None)] * axis, index)
+        np.add.at(folded, place, padded)
         padded = folded
     return padded
 

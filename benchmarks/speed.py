@@ -1,0 +1,278 @@
+"""What a verdict costs, as ratios measured in one run.
+
+    python benchmarks/speed.py            all tables; needs torch for one of them
+
+Absolute times depend on the machine; each ratio divides medians of runs that took turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import jax
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax import numpy as jnp
+
+from backproof.conformance import oracle
+from backproof.conformance.adapter import load
+from backproof.conformance.candidate import Candidate
+from backproof.conformance.case import Case
+from backproof.conformance.draw import cases, drawn
+from backproof.conformance.law import Law
+from backproof.conformance.layer import Layer, Space
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.properties import tensors
+from backproof.conformance.sweep import swept
+from backproof.reference import CONTRACTS, LAYERS
+
+HERE = Path(__file__).parent
+ADAPTER = str(HERE / "adapter.py")
+IMPORT = "import jax, numpy, hypothesis, pytest; jax.numpy.zeros(3) + 1"
+SETTINGS = {
+    "max_examples": 500,
+    "phases": [Phase.generate],
+    "database": None,
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+def place(name: str, rank: int, dtype: str = "float64", spec: str = ADAPTER) -> tuple[Candidate, Law]:
+    """The vectorised adapter's layer as a candidate, and the law for one rank and dtype."""
+    adapter = load(spec, CONTRACTS)
+    layer = next(layer for layer in LAYERS if layer.name == name)
+    implementation = adapter.implementations[name]
+    space = Space(implementation.signature, implementation.settings, rank, dtype)
+    return Candidate(adapter, implementation, layer), Law(layer, space)
+
+
+class Stored(Candidate):
+    """A candidate that costs nothing: it answers with arrays that it holds already."""
+
+    answers: dict[str, np.ndarray]
+
+    def _call(self, what, function, positional, keywords):
+        if what == "forward":
+            state = [self.answers[name] for name in self.layer.contract.state if name in self.answers]
+            return (self.answers["out"], None, *state)
+        return [self.answers.get(gradient) for gradient in self._gradients]
+
+
+def per_case(strategy: st.SearchStrategy, body: Callable) -> float:
+    """Seconds a case of a Hypothesis run."""
+
+    @seed(0)
+    @settings(**SETTINGS)
+    @given(strategy)
+    def run(value) -> None:
+        body(value)
+
+    start = perf_counter()
+    run()
+    return (perf_counter() - start) / SETTINGS["max_examples"]
+
+
+def in_turn(first: Callable[[], float], second: Callable[[], float], rounds: int = 5) -> tuple[float, float, float]:
+    """The medians of both and of their ratio, measured alternately after one warm-up of each."""
+    first(), second()
+    pairs = [(first(), second()) for _ in range(rounds)]
+    ratios = [a / b for a, b in pairs]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs), statistics.median(ratios)
+
+
+def judged_case() -> None:
+    """A case of the tensor items against a bare draw."""
+    bare = st.tuples(*[st.integers(1, 8)] * 14)
+    print("\na judged case (draw, stored answers, both references, comparison) / bare draw of 14 integers")
+    for name, rank in (("linear", 2), ("conv", 1), ("conv", 2), ("conv", 3), ("batchnorm", 0), ("batchnorm", 2)):
+        candidate, law = place(name, rank, "float32")
+        stored = Stored(candidate.adapter, candidate.implementation, candidate.layer)
+
+        def judge(case: Case, law: Law = law, stored: Stored = stored) -> None:
+            law.confirm(case)
+            right = law.right(case)
+            stored.answers = {name: a.astype(case.precision.dtype) for name, a in right.tensors.items()}
+            tensors(case, stored, law)
+
+        whole, draw, ratio = in_turn(
+            lambda law=law, judge=judge: per_case(cases(law.layer, law.space), judge),
+            lambda: per_case(bare, lambda value: None),
+        )
+        print(f"  {name:9} rank {rank}: {1e3 * whole:.2f} ms / {1e3 * draw:.2f} ms = {ratio:.2f}")
+
+
+def lax_vjp(case: Case) -> Callable[[], None]:
+    """jax.vjp of the same layer on the case's own shapes, compiled for them."""
+    options, dims = case.options, case.array("x").ndim - 2
+    numbers = {1: ("NCH", "OIH", "NCH"), 2: ("NCHW", "OIHW", "NCHW"), 3: ("NCDHW", "OIDHW", "NCDHW")}[dims]
+
+    def forward(x, w, b):
+        out = lax.conv_general_dilated(
+            x,
+            w,
+            options["stride"],
+            options["padding"],
+            rhs_dilation=options["dilation"],
+            dimension_numbers=numbers,
+            feature_group_count=options["groups"],
+        )
+        return out + b.reshape(-1, *[1] * dims)
+
+    @jax.jit
+    def program(x, w, b, dout):
+        out, pullback = jax.vjp(forward, x, w, b)
+        return (out, *pullback(dout))
+
+    def run() -> None:
+        with jax.enable_x64(True):
+            [np.asarray(a) for a in program(*(case.array(name) for name in ("x", "w", "b", "dout")))]
+
+    return run
+
+
+def oracle_against_vjp(count: int = 25) -> None:
+    """The oracle against one compilation a shape, over the default profile's drawn cases."""
+    print("\njax.vjp compiled for each shape / the JAX oracle, median over drawn cases of the default profile")
+    for rank in (1, 2):
+        _, law = place("conv", rank)
+        chosen = drawn(law.layer, law.space, PROFILES["default"].examples, 0)
+        for case in chosen:
+            oracle.tensors(law.layer, case)
+        mine, theirs = [], []
+        for case in chosen:
+            start = perf_counter()
+            oracle.tensors(law.layer, case)
+            mine.append(perf_counter() - start)
+        for case in chosen[:: max(1, len(chosen) // count)]:
+            start = perf_counter()
+            lax_vjp(case)()
+            theirs.append(perf_counter() - start)
+        one, other = statistics.median(mine), statistics.median(theirs)
+        print(f"  conv{rank}d: {1e3 * other:.0f} ms / {1e3 * one:.3f} ms = {other / one:.0f}")
+
+
+def against_gradient_checkers(count: int = 8) -> None:
+    """The same conv2d cases judged by others."""
+    try:
+        import torch
+    except ImportError:
+        print("\ntorch.autograd.gradcheck: torch is not installed")
+        return
+    from jax.test_util import check_grads
+
+    torch.set_num_threads(1)
+    candidate, law = place("conv", 2)
+    chosen = [c for c in drawn(law.layer, law.space, 200, 1) if c.configuration.elements < 300][:count]
+
+    def ours() -> float:
+        start = perf_counter()
+        for case in chosen:
+            fresh = Law(law.layer, law.space)
+            fresh.confirm(case)
+            tensors(case, candidate, fresh)
+        return perf_counter() - start
+
+    def torch_function(case: Case) -> Callable:
+        o = case.options
+        sides = [side for pair in reversed(o["padding"]) for side in pair]
+        functional = torch.nn.functional
+        return lambda x, w, b: functional.conv2d(
+            functional.pad(x, sides), w, b, o["stride"], 0, o["dilation"], o["groups"]
+        )
+
+    def gradcheck(fast: bool) -> float:
+        start = perf_counter()
+        for case in chosen:
+            leaves = [torch.tensor(case.array(name), requires_grad=True) for name in ("x", "w", "b")]
+            torch.autograd.gradcheck(torch_function(case), leaves, fast_mode=fast)
+        return perf_counter() - start
+
+    def grads() -> float:
+        start = perf_counter()
+        with jax.enable_x64(True):
+            for case in chosen:
+                o = case.options
+
+                def forward(x, w, b, o=o):
+                    out = lax.conv_general_dilated(
+                        x,
+                        w,
+                        o["stride"],
+                        o["padding"],
+                        rhs_dilation=o["dilation"],
+                        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+                        feature_group_count=o["groups"],
+                    )
+                    return out + b.reshape(-1, 1, 1)
+
+                check_grads(forward, [jnp.asarray(case.array(n)) for n in ("x", "w", "b")], order=1, modes=["rev"])
+        return perf_counter() - start
+
+    print(f"\ngradient checkers on the same {count} conv2d shapes / a judged case of ours")
+    for name, other in (
+        ("torch gradcheck, slow", lambda: gradcheck(False)),
+        ("torch gradcheck, fast", lambda: gradcheck(True)),
+        ("jax check_grads", grads),
+    ):
+        theirs, mine, ratio = in_turn(other, ours, rounds=3)
+        print(f"  {name}: {1e3 * theirs / count:.1f} ms / {1e3 * mine / count:.2f} ms = {ratio:.0f}")
+
+
+def sweep() -> None:
+    """Checks a second of the sweep: cases times tensors."""
+    print("\nchecks a second in the sweep (a check: one tensor of one case; candidate and NumPy reference included)")
+    for name, rank in (("linear", 2), ("conv", 1), ("conv", 2), ("batchnorm", 0)):
+        candidate, law = place(name, rank)
+        layer: Layer = law.layer
+        chosen = swept(layer, law.space, PROFILES["default"].sweep, 10**6)
+        start = perf_counter()
+        for case in chosen:
+            tensors(case, candidate, law)
+        seconds = perf_counter() - start
+        count = len(chosen) * len(layer.tensors(candidate.signature))
+        print(f"  {name:9} rank {rank}: {count / seconds:.0f} checks a second")
+
+
+def wall(arguments: list[str], folder: str) -> float:
+    """Seconds of a whole process."""
+    start = perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=folder, check=False, capture_output=True)
+    return perf_counter() - start
+
+
+def verdicts() -> None:
+    """Wall times of whole verdicts against importing what they need."""
+    print("\nwhole runs (linear, conv1d, conv2d, batchnorm with 0 and 2 spatial axes; float64 and float32)")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_own.py").write_text("def test_own():\n    pass\n")
+        plain = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"]
+        without = [*plain, "-p", "no:backproof"]
+        one, other, _ = in_turn(lambda: wall(plain, folder), lambda: wall(without, folder), rounds=7)
+        print(f"  pytest with the plugin, no --impl: {1e3 * one:.0f} ms, without it {1e3 * other:.0f} ms", end="")
+        print(f": {1e3 * (one - other):+.0f} ms")
+        start = ["-m", "pytest", "-q", "--collect-only", f"--impl={ADAPTER}"]
+        one, base, ratio = in_turn(lambda: wall(start, folder), lambda: wall(["-c", IMPORT], folder))
+        print(f"  collection with --impl / imports: {one:.2f} s / {base:.2f} s = {ratio:.2f}")
+        for profile in ("quick", "default"):
+            run = ["-m", "pytest", "-q", f"--impl={ADAPTER}", f"--impl-profile={profile}"]
+            one, base, ratio = in_turn(
+                lambda run=run: wall(run, folder), lambda: wall(["-c", IMPORT], folder), rounds=3
+            )
+            print(f"  verdict, {profile} / imports: {one:.2f} s / {base:.2f} s = {ratio:.1f}")
+
+
+if __name__ == "__main__":
+    judged_case()
+    oracle_against_vjp()
+    against_gradient_checkers()
+    sweep()
+    verdicts()
