@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case
 from backproof.conformance.hearing import Counterexample
 from backproof.conformance.layer import Layer

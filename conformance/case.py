@@ -9,8 +9,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from backproof.conformance.precision import PRECISIONS, Precision
 from numpy.typing import NDArray
+
+from backproof.conformance.precision import PRECISIONS, Precision
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
 from backproof.conformance.case import Case
 from backproof.conformance.layer import Layer, Space
 from backproof.conformance.tape import Tape
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 #: Bytes of a configuration and of its numbers; fixed lengths, so that neither moves when the other changes.
 CONFIGURATION, NUMBERS = 40, 64

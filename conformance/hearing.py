@@ -12,6 +12,7 @@ from itertools import islice
 from time import perf_counter
 
 import numpy as np
+
 from backproof.conformance.adapter import Adapter
 from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case, Configuration
@@ -59,6 +60,13 @@ class Tally:
     failed: list[tuple[Case, Law, Discrepancy]] = field(default_factory=list)
     passed: list[Configuration] = field(default_factory=list)
     refused: list[Configuration] = field(default_factory=list)
+    #: How many of the judged cases were kept from earlier runs.
+    kept: int = 0
+
+    @property
+    def examples(self) -> int:
+        """The swept and drawn cases among those judged."""
+        return self.judged - self.kept
 
     @property
     def judged(self) -> int:
@@ -67,6 +75,8 @@ class Tally:
 
     def add(self, case: Case, law: Law, judged: Status | Discrepancy) -> None:
         """Counts one case."""
+        if case.origin == "kept" and (judged is Status.RIGHT or isinstance(judged, Discrepancy)):
+            self.kept += 1
         if isinstance(judged, Discrepancy):
             self.failed.append((case, law, judged))
             return

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Case, rounded
 from backproof.conformance.layer import Layer, Space
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case
 from backproof.conformance.layer import Layer
 

@@ -7,6 +7,7 @@ from itertools import combinations
 from time import monotonic
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case, Configuration, rounded
 from backproof.conformance.layer import Layer, Space
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Array
 from backproof.conformance.hearing import Counterexample
 from backproof.conformance.kept import write_whole

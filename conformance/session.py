@@ -14,7 +14,6 @@ from backproof.conformance.case import Case
 from backproof.conformance.hearing import Counterexample, Hearing, Progress
 from backproof.conformance.layer import Layer
 from backproof.conformance.profile import Profile
-from backproof.conformance.properties import OTHERS
 from backproof.conformance.verdict import Discrepancy, Status
 
 Outcome = Literal["passed", "failed", "skipped"]
@@ -104,7 +103,7 @@ class Session:
         start = perf_counter()
         hearing = self.hearing(item)
         tally = hearing.tally(item.check)
-        counts = (tally.judged, tally.counts[Status.UNSUPPORTED], tally.counts[Status.UNJUDGED])
+        counts = (tally.examples, tally.counts[Status.UNSUPPORTED], tally.counts[Status.UNJUDGED])
         refused = hearing.refusals(item.check)
         if tally.failed:
             found = hearing.counterexamples(item.check, explain=explain)
@@ -119,12 +118,17 @@ class Session:
         return Verdict(item, "skipped", *counts, perf_counter() - start, reason=reason, refused=refused)
 
     def _refused_everything(self, item: Item, run: Iterable[Item]) -> Discrepancy | None:
-        """The failure of a layer whose output, or whose every gradient, was judged on no case of the whole run."""
+        """The failure of a layer whose output, or whose every gradient, was judged on no case of the whole run.
+
+        Where the forward refuses everything no backward is called: that is a failure of `out` alone.
+        """
         if item.check not in ("out", "dx"):
             return None
         mine = [other for other in run if other.layer == item.layer]
-        gradients = [o for o in mine if o.check.startswith("d") and o.check not in OTHERS]
-        asked = [o for o in mine if o.check == "out"] if item.check == "out" else gradients
+        gradients = {f"d{array}" for array in self.adapter.implementations[item.layer].signature.arrays}
+        asked = [o for o in mine if (o.check == "out" if item.check == "out" else o.check in gradients)]
+        if item.check == "dx" and not self.hearing(item).tally("out").judged:
+            return None
         total = 0
         for other in {other.path: other for other in asked}.values():
             tally = self.hearing(other).tally(other.check)

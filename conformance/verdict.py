@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
+
 from backproof.conformance.case import Array, first_where
 
 Kind = Literal[

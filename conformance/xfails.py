@@ -45,8 +45,8 @@ def unmet(
 ) -> list[tuple[KnownFailure, str]]:
     """The lines that did not come true, each with a sentence.
 
-    `failed` says of every item that ran whether it failed. A line that matches only items that did not fail is unmet; one
-    that matches nothing is, if the run was complete.
+    `failed` says of every item that ran whether it failed. A line that matches only items that did not fail is unmet;
+    one that matches nothing is, if the run was complete.
     """
     found = []
     for line in known:

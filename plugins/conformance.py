@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backproof.conformance import xfails
-from backproof.conformance.adapter import AdapterError, load
-from backproof.conformance.profile import PROFILES, Profile
-from backproof.plugins import items
-from backproof.plugins.items import Group
-from backproof.reference import CONTRACTS
 
 from backproof import __version__
+from backproof.conformance import report, xfails
+from backproof.conformance.adapter import AdapterError, load
+from backproof.conformance.kept import Store
+from backproof.conformance.profile import PROFILES, Profile
+from backproof.conformance.session import Session
+from backproof.plugins import items
+from backproof.plugins.items import Group
+from backproof.reference import CONTRACTS, LAYERS
 
 ROOT = "backproof"
 NAME = "backproof-conformance"
@@ -120,10 +122,6 @@ class Conformance:
     reports: Sequence[Path]
 
     def __post_init__(self) -> None:
-        from backproof.conformance.kept import Store
-        from backproof.conformance.session import Session
-        from backproof.reference import LAYERS
-
         self.started = self._shown = time.perf_counter()
         self.store = Store(Path(self.config.invocation_params.dir), self.spec)
         self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
@@ -268,8 +266,6 @@ class Conformance:
                     record["outcome"] = "xpassed"
 
     def _write(self) -> bool:
-        from backproof.conformance import report
-
         complete = self._complete()
         items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
         cells: dict[str, dict[str, int]] = {}

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from backproof.conformance import report
+from backproof.conformance.account import account, headline
+from backproof.conformance.law import ReferencesDisagree
+
 if TYPE_CHECKING:
     from backproof.plugins.conformance import Conformance
 
@@ -92,9 +96,6 @@ class Check(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The failure in words, without a traceback of the suite's own."""
-        from backproof.conformance.account import account, headline
-        from backproof.conformance.law import ReferencesDisagree
-
         adapter = self.conformance.adapter
         if isinstance(excinfo.value, ReferencesDisagree):
             return told(str(excinfo.value), str(excinfo.value), adapter, self.conformance.spec)
@@ -118,8 +119,6 @@ class Check(pytest.Item):
 
     def record(self, outcome: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The item in the JSON report, and what its hearing adds once."""
-        from backproof.conformance import report
-
         item = self.conformance_item
         hearing = self.conformance.session.hearing(item)
         layer, settings = self._page()

@@ -4,6 +4,9 @@ the standard library alone; all else is imported when `--impl` is given.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,9 +59,25 @@ def pytest_configure(config: pytest.Config) -> None:
         if used:
             raise pytest.UsageError(f"--impl-{used[0]} needs an adapter to judge: --impl=SPEC.")
         return
-    from backproof.plugins.conformance import register
-
+    with _no_rewriting():
+        from backproof.plugins.conformance import register
     register(config)
+
+
+@contextmanager
+def _no_rewriting() -> Iterator[None]:
+    """Imports as everybody else does, without pytest's rewriting of assertions.
+
+    pytest rewrites every module of a distribution that brings a plugin, so all of Hypothesis and of Backproof. None of
+    their assertions is a test's, and where the result can't be cached it costs a second of every run.
+    """
+    hooks = [finder for finder in sys.meta_path if type(finder).__name__ == "AssertionRewritingHook"]
+    before = list(sys.meta_path)
+    sys.meta_path[:] = [finder for finder in before if finder not in hooks]
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = before
 
 
 def _given(config: pytest.Config, name: str) -> bool:

@@ -19,6 +19,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case, Configuration, rounded
 from backproof.conformance.layer import Layer, Part, Program, Space
 from backproof.conformance.tape import Tape
@@ -247,10 +248,8 @@ class BatchNorm(Layer):
         if kind == "normal":
             x = scale * (generator.standard_normal(shape) + offset)
             dout = generator.standard_normal(shape)
-            gamma = generator.standard_normal(channels)
-            beta = generator.standard_normal(channels)
-            mean = scale * (generator.standard_normal(channels) + offset)
-            var = scale**2 * generator.exponential(size=channels)
+            gamma, beta, mean, var = generator.standard_normal((4, channels))
+            mean, var = scale * (mean + offset), scale**2 * np.square(var)
         else:
             if kind == "plain":
                 x = np.resize(np.array(piece, dtype=np.float64) % 7 - 3, shape)

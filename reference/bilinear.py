@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log2
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case, Configuration, rounded
 from backproof.conformance.layer import Space
 from backproof.conformance.precision import Precision

@@ -17,6 +17,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.layer import Layer, Part, Program, Space
 from backproof.conformance.tape import Tape

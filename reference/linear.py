@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.layer import Layer, Part, Program, Space
 from backproof.conformance.tape import Tape

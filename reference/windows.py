@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from backproof.conformance.case import Array
 from backproof.conformance.layer import Space
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy  # noqa: F401 - its name is one that a file must not take
 import pytest
+
 from backproof.conformance.adapter import Adapter, AdapterError, load
 from backproof.conformance.contract import Contract, Option, Setting
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 import pytest
+
 from backproof.conformance.contract import Contract, Setting
 from backproof.conformance.declaration import DeclarationError, read_declaration
 

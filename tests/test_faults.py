@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
 from backproof.conformance.adapter import load
 from backproof.conformance.hearing import Counterexample, Hearing
 from backproof.conformance.profile import PROFILES

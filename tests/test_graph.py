@@ -6,6 +6,7 @@ import doctest
 import math
 
 import pytest
+
 from backproof.reference.textbook import graph
 from backproof.reference.textbook.graph import (
     Add,

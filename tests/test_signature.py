@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from backproof.conformance.contract import Contract, Option
 from backproof.conformance.signature import Signature, SignatureError, check_positional, read_signature
 

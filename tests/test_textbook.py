@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax import lax
+
 from backproof.plugins import numpy_adapter
 from backproof.reference import textbook
 from backproof.reference.textbook import conv, numerical
-from jax import lax
 
 Array = np.ndarray[Any, Any]
 MODES = ("zeros", "reflect", "replicate", "circular")

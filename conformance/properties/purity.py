@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+
 from backproof.conformance.candidate import Candidate, Crashed, Refused
 from backproof.conformance.case import Array, Case
 from backproof.conformance.law import Law

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
 from backproof.reference.textbook.numerical import Array, precision
 
 

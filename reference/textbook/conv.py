@@ -17,6 +17,7 @@ from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
 from backproof.reference.textbook.numerical import Array, precision
 
 Triple: TypeAlias = tuple[int, int, int]
