@@ -1,4 +1,4 @@
-"""A vectorised NumPy implementation with the full geometry, as a candidate: windows by stride tricks, sums by einsum."""
+"""A vectorised NumPy implementation with the full geometry, as a candidate: stride tricks and products."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view

@@ -1,7 +1,7 @@
 """Runs right implementations through every item at many seeds; any failure is a false alarm.
 
-    python benchmarks/false_alarms.py                          torch, the textbook and the vectorised NumPy adapter
-    python benchmarks/false_alarms.py SPEC --seeds 20 --examples 300
+python benchmarks/false_alarms.py                          torch, the textbook and the vectorised NumPy adapter
+python benchmarks/false_alarms.py SPEC --seeds 20 --examples 300
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The second opinion: JAX differentiates the layer's definition, in float64, one compiled program for all shapes.
 
 JAX is imported when the oracle is first asked, and left as it is found: float64 holds inside the oracle's own calls
-only, on the CPU. Where nothing else has imported JAX it is confined to the CPU, so that no accelerator's memory is taken.
+only, on the CPU. Where nothing else has imported JAX it is confined to the CPU, so that no accelerator is taken.
 """
 
 from __future__ import annotations

@@ -245,6 +245,7 @@ class BatchNorm(Layer):
         scale, offset = tape.pick((1.0, 1.0, 0.01, 10.0, 0.1)), tape.pick((0.0, 1.0, -3.0, 10.0, 0.0, 30.0))
         per_channel = (1, channels, *[1] * (len(shape) - 2))
         piece = [tape.byte() for _ in range(8)]
+        x: Array
         if kind == "normal":
             x = scale * (generator.standard_normal(shape) + offset)
             dout = generator.standard_normal(shape)

@@ -50,9 +50,9 @@ def test_a_disagreement_is_noticed(layer: str, rank: int, monkeypatch: pytest.Mo
         return {**tensors, "dx": tensors["dx"] + 1}
 
     monkeypatch.setattr(page, "evaluate", shifted)
+    case = next(case for _, case in cases(layer, rank, 20) if law.right(case).bounds["dx"] is not None)
     with pytest.raises(ReferencesDisagree, match="two references disagree"):
-        for _, case in cases(layer, rank, 5):
-            law.confirm(case)
+        law.confirm(case)
 
 
 def test_the_oracle_of_a_whole_profile_compiles_a_few_programs() -> None:
@@ -94,9 +94,7 @@ def textbook(layer: str, case: Case) -> dict:
 
 
 def named(layer: str, gradients: tuple) -> dict:
-    return {
-        name: g for name, g in zip(LAYER[layer].contract.gradients, gradients, strict=True) if g is not None
-    }
+    return {name: g for name, g in zip(LAYER[layer].contract.gradients, gradients, strict=True) if g is not None}
 
 
 def lax_conv(case: Case) -> dict:

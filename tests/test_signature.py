@@ -377,9 +377,7 @@ def test_an_unreadable_signature_says_what_to_do(function: Callable[..., Any]) -
         check_positional(function, ("dout", "cache"), "conv_backward")
 
 
-@pytest.mark.parametrize(
-    "parameters", ["dout, cache", "*given", "a, b, /", "dout, cache, other=1, *, more=2"]
-)
+@pytest.mark.parametrize("parameters", ["dout, cache", "*given", "a, b, /", "dout, cache, other=1, *, more=2"])
 def test_a_backward_that_can_be_called(parameters: str) -> None:
     check_positional(define(f"def f({parameters}): ...")["f"], ("dout", "cache"), "conv_backward")
 
@@ -387,7 +385,5 @@ def test_a_backward_that_can_be_called(parameters: str) -> None:
 @pytest.mark.parametrize("parameters", ["", "dout", "dout, *, cache", "dout, cache, x", "dout, cache, *, x"])
 def test_a_backward_that_cannot_be_called(parameters: str) -> None:
     backward = define(f"def f({parameters}): ...")["f"]
-    with pytest.raises(
-        SignatureError, match=r"conv_backward cannot be called as conv_backward\(dout, cache\)"
-    ):
+    with pytest.raises(SignatureError, match=r"conv_backward cannot be called as conv_backward\(dout, cache\)"):
         check_positional(backward, ("dout", "cache"), "conv_backward")

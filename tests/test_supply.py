@@ -145,15 +145,11 @@ def test_the_enumeration_rises_and_misses_nothing() -> None:
     listed = Counter(tuple(c.options["stride"]) + c.shapes["x"] + c.shapes["w"] for c in found)
     assert set(listed.values()) == {1}
     expected = set()
-    for batch, channels, filters, size, kernel, stride in product(
-        *[range(1, most + 1)] * 4, range(1, 6), range(1, 5)
-    ):
+    for batch, channels, filters, size, kernel, stride in product(*[range(1, most + 1)] * 4, range(1, 6), range(1, 5)):
         if size < kernel:
             continue
         out = (size - kernel) // stride + 1
-        elements = (
-            batch * channels * size + filters * channels * kernel + filters + batch * filters * out
-        )
+        elements = batch * channels * size + filters * channels * kernel + filters + batch * filters * out
         if elements <= most:
             expected.add((stride, batch, channels, size, filters, channels, kernel))
     assert set(listed) == expected

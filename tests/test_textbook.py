@@ -398,18 +398,14 @@ def test_batchnorm_against_central_differences() -> None:
         x = plain(rng, shape) + apart.reshape(-1, *[1] * (len(shape) - 1))
         gamma, beta = (plain(rng, shape[1:2]) if rng.integers(3) else None for _ in range(2))
         forward = partial(textbook.batchnorm_forward, eps=eps)
-        error = textbook.gradient_check(
-            forward, textbook.batchnorm_backward, [x, gamma, beta], plain(rng, shape)
-        )
+        error = textbook.gradient_check(forward, textbook.batchnorm_backward, [x, gamma, beta], plain(rng, shape))
         assert error < 1e-8, (shape, eps)
 
 
 def test_batchnorm_evaluation_against_central_differences() -> None:
     for rng, shape, eps in batchnorm_draws(seed=23, count=40):
         mean, var = plain(rng, shape[1:2]), rng.random(shape[1:2]) + 0.1
-        forward = partial(
-            textbook.batchnorm_forward, eps=eps, training=False, running_mean=mean, running_var=var
-        )
+        forward = partial(textbook.batchnorm_forward, eps=eps, training=False, running_mean=mean, running_var=var)
         arrays = [plain(rng, shape), plain(rng, shape[1:2]), plain(rng, shape[1:2])]
         error = textbook.gradient_check(forward, textbook.batchnorm_backward, arrays, plain(rng, shape))
         assert error < 1e-8, (shape, eps)
@@ -481,9 +477,7 @@ def test_batchnorm_over_an_empty_batch(size: tuple[int, ...], training: bool) ->
 
 def test_batchnorm_over_one_element() -> None:
     x, ones, beta = np.array([[7.0, -1.0]]), np.ones(2), np.array([0.5, -2.0])
-    out, cache, mean, var = textbook.batchnorm_forward(
-        x, ones, beta, running_mean=ones, running_var=ones, momentum=0.5
-    )
+    out, cache, mean, var = textbook.batchnorm_forward(x, ones, beta, running_mean=ones, running_var=ones, momentum=0.5)
     dx, dgamma, dbeta = textbook.batchnorm_backward(np.array([[2.0, 3.0]]), cache)
     assert out.tolist() == [[0.5, -2.0]]
     assert dx.tolist() == [[0.0, 0.0]]
@@ -507,9 +501,7 @@ def test_batchnorm_over_one_element() -> None:
         ((4, 2), {"eps": -1e-5}, "eps must be above 0"),
     ],
 )
-def test_batchnorm_cases_without_meaning(
-    shape: tuple[int, ...], options: dict[str, Any], message: str
-) -> None:
+def test_batchnorm_cases_without_meaning(shape: tuple[int, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         textbook.batchnorm_forward(np.zeros(shape), **options)
 
@@ -624,9 +616,7 @@ def test_central_differences_notice_a_stride_dropped_in_the_backward() -> None:
     dout = plain(rng, (1, 1, 2, 2))
 
     def mistaken(dout: Array, cache: conv.ConvCache) -> Any:
-        return textbook.conv_backward(
-            dout, cache._replace(geometry=cache.geometry._replace(stride=(1, 1, 1)))
-        )
+        return textbook.conv_backward(dout, cache._replace(geometry=cache.geometry._replace(stride=(1, 1, 1))))
 
     assert textbook.gradient_check(forward, textbook.conv_backward, arrays, dout) < 1e-9
     assert textbook.gradient_check(forward, mistaken, arrays, dout) > 1e-2
@@ -667,9 +657,7 @@ def test_gradient_check_notices_shapes_nans_and_missing_gradients() -> None:
         return 2 * x, x
 
     for wrong in (np.full(2, np.nan), np.ones((2, 1)), None):
-        assert (
-            textbook.gradient_check(forward, lambda _, __, w=wrong: [w], [np.ones(2)], np.ones(2)) == np.inf
-        )
+        assert textbook.gradient_check(forward, lambda _, __, w=wrong: [w], [np.ones(2)], np.ones(2)) == np.inf
     with pytest.raises(ValueError, match="zip"):
         textbook.gradient_check(forward, lambda dout, _: [dout, dout], [np.ones(2)], np.ones(2))
 
