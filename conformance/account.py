@@ -17,10 +17,10 @@ from backproof.conformance.session import Verdict
 MOST_SHOWN = 64
 
 
-def account(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[str, Any], spec: str) -> str:
-    """All failures of an item, the most frequent kind first, and what to run next."""
+def account(verdict: Verdict, layer: Layer, settings: Mapping[str, Any], again: str) -> str:
+    """All failures of an item, the most frequent kind first, and `again`, the command that runs it once more."""
     parts = [_one(found, verdict, layer, settings) for found in verdict.counterexamples]
-    return "\n\n".join([*parts, f"  run again: pytest --impl={spec} {identifier}"])
+    return "\n\n".join([*parts, f"  run again: {again}"])
 
 
 def headline(verdict: Verdict) -> str:

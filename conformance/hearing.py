@@ -31,6 +31,9 @@ REDUCING_SECONDS = 2.0
 #: Kinds of failure that one item reports, each with a case of its own.
 MOST_FAILURES = 3
 
+#: Added to the seed for cases that are drawn in the place of others.
+REDRAWN = 2**64
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -153,6 +156,7 @@ class Hearing:
     def _tensors(self) -> dict[str, Tally]:
         """One run for all tensors: they share their cases."""
         tallies = {name: Tally() for name in self.layer.tensors(self.candidate.signature)}
+        unjudged: Counter[Law] = Counter()
         kept = [(law, case) for law in self.laws for name in tallies for case in self._kept(name, law)]
         swept = [(law, case) for law, cases in self.swept for case in cases]
         asked = [(law, case) for law, cases in self.drawn for case in cases]
@@ -160,11 +164,22 @@ class Hearing:
         with quiet(self.warned):
             for done, (law, case) in enumerate(everything):
                 self._progress(self.title, done, len(everything))
-                if case.origin != "sweep":
-                    law.confirm(case)
-                for name, judged in tensors(case, self.candidate, law).items():
-                    tallies[name].add(case, law, judged)
+                if self._judge_tensors(law, case, tallies) and case.origin == "drawn":
+                    unjudged[law] += 1
+            for law, count in unjudged.items():
+                # Others in the place of those that were not judged for some tensor.
+                for case in drawn(self.layer, law.space, count, self.seed + REDRAWN):
+                    self._judge_tensors(law, case, tallies)
         return tallies
+
+    def _judge_tensors(self, law: Law, case: Case, tallies: Mapping[str, Tally]) -> bool:
+        """Judges one case for all tensors; whether one of them could not be judged in it."""
+        if case.origin != "sweep":
+            law.confirm(case)
+        found = tensors(case, self.candidate, law)
+        for name, judged in found.items():
+            tallies[name].add(case, law, judged)
+        return Status.UNJUDGED in found.values()
 
     @cached_property
     def _others(self) -> dict[str, Tally]:
@@ -258,7 +273,7 @@ class Hearing:
         proved, smaller = False, 0
         if explain and fails(law, case):  # else it failed once and not again; it is reported as it was
             if check == "edges":
-                proved, smaller = self._first_of_edges(case, failing)
+                proved, smaller = self._smaller_edges(case)
             else:
                 case = reduced(case, partial(fails, law), self.layer, law.space, REDUCING_SECONDS)
                 found = self._search(check).smaller(check, kind, case.configuration.size)
@@ -276,10 +291,10 @@ class Hearing:
         where = region(self.layer, bad, tally.passed, self._cells)
         return Counterexample(discrepancy, case, law, proved, smaller, where, len(bad), len(tally.passed))
 
-    def _first_of_edges(self, case: Case, failing: Sequence[tuple[Case, Law, Discrepancy]]) -> tuple[bool, int]:
-        """The edges are a fixed list that was judged whole."""
-        smaller = [other for _, other in self._cases_of("edges") if other.key < case.key]
-        return True, len(smaller)
+    def _smaller_edges(self, case: Case) -> tuple[bool, int]:
+        """The edges are a list that was judged whole and begins with the smallest that there are."""
+        smaller = [other for _, other in self._cases_of("edges") if other.configuration.size < case.configuration.size]
+        return not smaller, len(smaller)
 
     def _search(self, check: str) -> Search:
         other = check in OTHERS

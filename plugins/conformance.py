@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -187,6 +188,17 @@ class Conformance:
             if line.matches(identifier):
                 return line.reason or "known failure"
         return None
+
+    def again(self, identifier: str) -> str:
+        """The command that judges one item as this run does."""
+        given = {
+            "impl": self.spec,
+            "impl-profile": self.config.getoption("--impl-profile"),
+            "impl-examples": self.config.getoption("--impl-examples"),
+            "impl-seed": str(self.seed) if self.seed else None,
+        }
+        options = [shlex.quote(f"--{name}={value}") for name, value in given.items() if value is not None]
+        return " ".join(["pytest", *options, identifier])
 
     # Progress
 

@@ -102,7 +102,7 @@ class Check(pytest.Item):
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         layer, settings = self._page()
-        text = account(self.verdict, self.nodeid, layer, settings, self.conformance.spec)
+        text = account(self.verdict, layer, settings, self.conformance.again(self.nodeid))
         return told(text, headline(self.verdict), adapter, self.conformance.spec)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:

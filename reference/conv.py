@@ -394,7 +394,8 @@ class Conv(Layer):
         w, dout = case.configuration.shape("w"), case.configuration.shape("dout")
         taps, pixels = prod(w[2:]), dout[0] * prod(dout[2:])
         # A padded pixel may copy one of x's, whose gradient then collects those of all its copies.
-        copies = 1 if case.options["padding_mode"] == "zeros" else 1 + sum(map(sum, case.options["padding"]))
+        moded = case.options["padding_mode"] != "zeros"
+        copies = prod([1 + low + high for low, high in case.options["padding"]]) if moded else 1
         counts = {
             "out": w[1] * taps + 1,
             "dx": w[0] // case.options["groups"] * taps * copies,

@@ -70,9 +70,7 @@ class Layered:
 
 
 class ChannelsLast:
-    """conv and batch norm with the channels last, one int for stride and padding, the old momentum, the biased variance,
-    statistics updated in place.
-    """
+    """Channels last, one int for stride and padding, the old momentum, the biased variance, statistics in place."""
 
     CONFORMANCE = {
         "conv": {"layout": "channels_last", "spatial_dims": (1, 2, 3)},
