@@ -74,6 +74,30 @@ def test_right_code_stays_below_half_of_the_bound(layer: str, rank: int, dtype: 
     assert {tensor: ratio for tensor, ratio in worst.items() if ratio >= 0.5} == {}
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_sums_one_after_the_other_stay_inside_in_eval_too(dtype: str) -> None:
+    law = Law(LAYER["batchnorm"], without_modes("batchnorm", 2, dtype))
+    base = law.layer.base(law.space) | {"batch": 33, "size0": 16, "training": 0}
+    generator, worst = np.random.default_rng(2), 0.0
+    for _ in range(20):
+        configuration = law.layer.build(base, law.space)
+        assert configuration is not None
+        # Equal terms round alike: the errors of a long sum add up rather than cancel.
+        values = {name: generator.uniform(0.1, 2) for name in configuration.shapes}
+        arrays = {n: np.full(s, values[n], dtype) for n, s in configuration.shapes.items() if s}
+        case = Case(configuration, dtype, arrays)
+        right, results = law.right(case), computed("batchnorm", case)
+        scale = 1 / np.sqrt(arrays["running_var"] + np.dtype(dtype).type(case.options["eps"]))
+        xhat = (arrays["x"] - arrays["running_mean"]) * scale
+        results["dgamma"] = np.cumsum(arrays["dout"] * xhat, dtype=dtype)[-1:]
+        results["dbeta"] = np.cumsum(arrays["dout"], dtype=dtype)[-1:]
+        for tensor in ("dgamma", "dbeta"):
+            error = np.abs(results[tensor].astype(float) - right.tensors[tensor])
+            worst = max(worst, float((error / right.bounds[tensor]).max()))
+    # More than what eight roundings give, which is all that eval has outside of its sums.
+    assert 8 / (33 * 16 + 8) < worst < 0.5
+
+
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 def test_zeros_never_pass_for_something(layer: str, rank: int) -> None:
     seen: dict[str, list[bool]] = {}

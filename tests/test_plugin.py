@@ -238,7 +238,7 @@ def test_a_failure_is_told_in_full(story: Story) -> None:
     assert "  x           = [[0]]" in text
     assert "  dx expected = [[1]]" in text
     assert "Minimal: there is no smaller configuration." in text
-    assert f"run again: pytest --impl=wrong.py {DX[0]}" in text
+    assert f"run again: pytest --impl=wrong.py --impl-profile=quick --impl-examples=5 {DX[0]}" in text
     assert f"FAILED {DX[0]} - dx[0, 0] is 2, must be 1 (off by 1)." in text
     assert "linear: does not conform: 2 of " in text
     assert "items failed (linear dx)" in text
