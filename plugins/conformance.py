@@ -108,7 +108,7 @@ def _reports(config: pytest.Config) -> tuple[Path, ...]:
     return paths
 
 
-@dataclass
+@dataclass(eq=False)
 class Conformance:
     """The plugin of one run."""
 

@@ -760,3 +760,9 @@ def test_the_workers_of_a_distributed_run_get_the_drawn_seed(tmp_path: Path) -> 
     assert found.code == 0, found.text
     (seed,) = re.findall(r"seed (\d+)", found.text)
     assert [(folder / f"seed{number}").read_text() for number in range(4)] == [seed] * 4
+
+
+def test_the_plugin_can_be_hashed_as_pytest_8_0_does_with_every_plugin() -> None:
+    from backproof.plugins.conformance import Conformance
+
+    assert Conformance.__hash__ is object.__hash__
