@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from backproof.conformance.candidate import written
 from backproof.conformance.case import Array, Case
 from backproof.conformance.hearing import Counterexample
 from backproof.conformance.layer import Layer
@@ -41,8 +42,8 @@ def _one(found: Counterexample, verdict: Verdict, layer: Layer, settings: Mappin
     differ = discrepancy.kind not in ("crash", "refused", "result")
     if differ and discrepancy.expected is not None:
         shown |= {
-            f"{tensor} expected": in_layout(tensor, discrepancy.expected, layer, settings),
-            f"{tensor} got": in_layout(tensor, discrepancy.got, layer, settings),
+            f"{tensor} expected": discrepancy.expected,
+            f"{tensor} got": discrepancy.got,
         }
     width = max(len(name) for name in shown)
     for name, array in shown.items():
@@ -66,7 +67,8 @@ def _options(case: Case, layer: Layer) -> str:
         value = case.options[option.name]
         flat = np.unique(np.asarray(value)).tolist()
         if flat != [option.neutral]:
-            told.append(f"{option.name}={value!r}")
+            form = case.configuration.forms.get(option.name)
+            told.append(f"{option.name}={value if form is None else written(value, form)!r}")
     return ", ".join(told)
 
 
@@ -84,6 +86,8 @@ def _aligned(start: str, array: Array | None) -> list[str]:
 
 def _minimality(found: Counterexample) -> str:
     count = found.smaller_cases
+    if not found.steady:
+        return "It does not fail every time: asked again, the same case gave another result."
     if found.proved and count:
         return f"Minimal: {count} smaller cases, all that there are, were judged with every fill; none fails like this."
     if found.proved:
@@ -95,7 +99,11 @@ def _minimality(found: Counterexample) -> str:
 
 def _where(found: Counterexample) -> str:
     if found.region == "every case":
-        return f"It fails in all {found.failed} cases that were judged."
+        return (
+            f"It fails in all {found.failed} cases that were judged."
+            if found.failed > 1
+            else "It fails in the one case."
+        )
     if found.region:
         total = f"{found.failed} of {found.failed} failed; otherwise 0 of {found.passed}"
         return f"It fails where {found.region}: {total}."

@@ -34,6 +34,10 @@ class AdapterError(Exception):
     """The adapter cannot be judged; the message is one clear sentence that names the file and the thing."""
 
 
+#: Modules that Backproof imports when it first needs them: an adapter's file of such a name must not become them.
+RESERVED = frozenset({"jax", "jaxlib", "ml_dtypes", "hypothesis", "numpy"})
+
+
 @dataclass(frozen=True)
 class Implementation:
     """One layer of an adapter; `settings` are its keys of CONFORMANCE, with the defaults filled in."""
@@ -153,7 +157,7 @@ def _module_name(path: Path) -> str:
     loaded = getattr(sys.modules.get(stem), "__file__", None)
     if loaded is not None and Path(loaded).resolve() == path:
         return stem
-    if stem in sys.modules or stem in sys.stdlib_module_names or "." in stem:
+    if stem in sys.modules or stem in sys.stdlib_module_names or stem in RESERVED or "." in stem:
         return f"{stem.replace('.', '_')}_{zlib.crc32(os.fsencode(path)):08x}"
     return stem
 

@@ -100,13 +100,17 @@ class Candidate:
         forward.kept += [native, upstream]
         return self._read_backward(returned, case)
 
+    def in_layout(self, tensor: str, array: Array) -> Array:
+        """A tensor of the references as the candidate has it."""
+        if not self._permuted:
+            return array
+        axes = self.layer.permutation(tensor, array.ndim, self.implementation.settings)
+        return array if axes is None else np.asarray(array.transpose(axes))
+
     def _copy(self, name: str, array: Array | None, allocate: Callable[[Array], Array] | None) -> Array | None:
         if array is None:
             return None
-        if self._permuted:
-            axes = self.layer.permutation(name, array.ndim, self.implementation.settings)
-            if axes is not None:
-                array = array.transpose(axes)
+        array = self.in_layout(name, array)
         return np.array(array, order="C") if allocate is None else allocate(array)
 
     def _native(self, array: Array) -> Any:
@@ -116,7 +120,7 @@ class Candidate:
     def _options(self, case: Case) -> dict[str, Any]:
         forms, options = case.configuration.forms, case.options
         return {
-            name: _written(options[name], forms[name]) if name in forms else options[name]
+            name: written(options[name], forms[name]) if name in forms else options[name]
             for name in self.signature.options
         }
 
@@ -127,7 +131,7 @@ class Candidate:
                 return function(*positional, **keywords)
         except NotImplementedError as error:
             if what in ("forward", "backward"):
-                raise Refused(str(error)) from error
+                raise Refused(words(error)) from error
             raise Crashed(self._crash(what, error)) from error
         except KeyboardInterrupt:
             raise
@@ -136,7 +140,7 @@ class Candidate:
 
     def _crash(self, what: str, error: BaseException) -> Problem:
         name = what if what.endswith("numpy") else f"{self.layer.name}_{what}"
-        text = " ".join(str(error).split())
+        text = " ".join(words(error).split())
         reason = type(error).__name__ + (f": {text}" if text else "")
         return Problem("crash", f"{name} raised {reason}{'' if reason.endswith('.') else '.'}", own_traceback(error))
 
@@ -155,12 +159,16 @@ class Candidate:
             allowed = " or ".join(["out, cache", "out, cache, " + ", ".join(self.layer.contract.state)][: len(lengths)])
             problem = Problem("result", f"{name} returned {describe(returned)}, must return a tuple of {allowed}.")
             return Forward({"out": problem}, None, passed, complete=False, kept=kept)
-        results: dict[str, Array | Problem] = {"out": self._array("out", returned[0])}
+        # Copies: what the forward gave is judged, whatever a backward does to its buffers.
+        results = {"out": self._copied("out", returned[0])}
         for k, array in enumerate(state, 2):
             # What was returned counts, else what the arrays that were passed hold now.
-            held = returned[k] if len(returned) > 2 else keywords[array]
-            results[array] = self._array(array, held)
+            results[array] = self._copied(array, returned[k] if len(returned) > 2 else keywords[array])
         return Forward(results, returned[1], passed, kept=kept)
+
+    def _copied(self, tensor: str, native: Any) -> Array | Problem:
+        result = self._array(tensor, native)
+        return result if isinstance(result, Problem) else result.copy()
 
     def _read_backward(self, returned: Any, case: Case) -> dict[str, Array | Problem | None]:
         name, gradients = f"{self.layer.name}_backward", self._gradients
@@ -186,7 +194,7 @@ class Candidate:
         return {g: None if g in absent else found.get(g) or self._array(g, items[g]) for g in gradients}
 
     def _array(self, tensor: str, native: Any) -> Array | Problem:
-        """The result as a NumPy array in the references' layout."""
+        """The result as a NumPy array, in the candidate's layout."""
         if type(native) is not np.ndarray or self.adapter.to_numpy is not None:
             converted = self._converted(tensor, native)
             if isinstance(converted, Problem):
@@ -194,10 +202,6 @@ class Candidate:
             native = converted
         if native.dtype.kind == "O":
             return Problem("result", f"{tensor} is an array of Python objects, must be an array of numbers.")
-        if self._permuted:
-            axes = self.layer.permutation(tensor, native.ndim, self.implementation.settings)
-            if axes is not None and len(axes) == native.ndim:
-                return np.asarray(native.transpose(np.argsort(axes)))
         return np.asarray(native)
 
     def _converted(self, tensor: str, native: Any) -> Array | Problem:
@@ -222,7 +226,7 @@ class Candidate:
         return Problem("result", f"{tensor} is {describe(native)}, must be an array.")
 
 
-def _written(value: Any, form: str) -> Any:
+def written(value: Any, form: str) -> Any:
     """An option as the annotation wants it: one int, an int an axis, or (low, high) an axis."""
     if form == "pairs":
         return value
@@ -230,6 +234,14 @@ def _written(value: Any, form: str) -> Any:
         first = value[0]
         return first[0] if isinstance(first, tuple) else first
     return tuple([item[0] for item in value]) if isinstance(value[0], tuple) else value
+
+
+def words(error: BaseException) -> str:
+    """What an exception says; its type alone where it can't say anything."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def describe(value: Any) -> str:

@@ -53,6 +53,8 @@ class Counterexample:
     region: str | None
     failed: int
     passed: int
+    #: False where the case failed once and did not when it was asked again.
+    steady: bool = True
 
 
 @dataclass
@@ -144,7 +146,8 @@ class Hearing:
         """The smallest-first sweep: for each rank."""
         profile = self.profile
         return tuple(
-            (law, tuple(swept(self.layer, law.space, profile.sweep, profile.sweep_shapes))) for law in self.laws
+            (law, tuple(swept(self.layer, law.space, profile.sweep, profile.sweep_shapes, profile.tile_edges)))
+            for law in self.laws
         )
 
     @cached_property
@@ -263,15 +266,20 @@ class Hearing:
 
     def _smallest(self, check: str, kind: Kind, tally: Tally, explain: bool) -> Counterexample:
         failing = [entry for entry in tally.failed if entry[2].kind == kind]
-        case, law, _ = min(failing, key=lambda entry: entry[0].key)
+        first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
         property_: Property = OTHERS.get(check, tensors)
+        told = {first: discrepancy}
 
         def fails(law: Law, trial: Case) -> bool:
             judged = property_(trial, self.candidate, law).get(check)
-            return isinstance(judged, Discrepancy) and judged.kind == kind
+            if isinstance(judged, Discrepancy) and judged.kind == kind:
+                told[trial] = judged
+                return True
+            return False
 
-        proved, smaller = False, 0
-        if explain and fails(law, case):  # else it failed once and not again; it is reported as it was
+        case, proved, smaller = first, False, 0
+        steady = not explain or fails(law, first)
+        if explain and steady:
             if check == "edges":
                 proved, smaller = self._smaller_edges(case)
             else:
@@ -282,14 +290,16 @@ class Hearing:
                     until = perf_counter() + REDUCING_SECONDS
                     case = plainer(found.case, partial(fails, law), self.layer, law.space, until)
                 proved, smaller = found.complete, found.cases
-            law.confirm(case)
-        judged = property_(case, self.candidate, law).get(check)
-        discrepancy = judged if isinstance(judged, Discrepancy) else next(d for c, _, d in failing if c is case)
+            steady = fails(law, case)
+        if not steady:
+            case, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
+            proved, smaller, told[case] = False, 0, discrepancy
+        law.confirm(case)
         bad = [entry[0].configuration for entry in failing]
         for configuration in (*bad, *tally.passed):
             self._cells_of(configuration)
         where = region(self.layer, bad, tally.passed, self._cells)
-        return Counterexample(discrepancy, case, law, proved, smaller, where, len(bad), len(tally.passed))
+        return Counterexample(told[case], case, law, proved, smaller, where, len(bad), len(tally.passed), steady)
 
     def _smaller_edges(self, case: Case) -> tuple[bool, int]:
         """The edges are a list that was judged whole and begins with the smallest that there are."""

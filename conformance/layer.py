@@ -107,6 +107,10 @@ class Layer(ABC):
         """Small changes of the base that the sweep puts together."""
 
     @abstractmethod
+    def large(self, space: Space, edges: Sequence[int]) -> Iterator[dict[str, int]]:
+        """Parameters with one size at each of these edges in turn, the others small; for every size that there is."""
+
+    @abstractmethod
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All configurations that may be drawn, without end, by rising size."""
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,13 @@ def _compiled(layer: Layer) -> Any:
 @cache
 def _jax() -> Any:
     confine = "jax" not in sys.modules
-    import jax
+    path = list(sys.path)
+    # An adapter's folder stands first on the path, and may hold a jax.py of its own.
+    sys.path[:] = [folder for folder in path if not Path(folder, "jax.py").exists()]
+    try:
+        import jax
+    finally:
+        sys.path[:] = path
 
     if confine:
         jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
@@ -52,7 +59,14 @@ def _cpu() -> Any:
 
 @contextmanager
 def _float64() -> Iterator[None]:
+    """JAX as the oracle needs it, whatever the adapter has configured."""
     jax = _jax()
     enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    with enable(True), jax.default_device(_cpu()):
+    with (
+        enable(True),
+        jax.default_device(_cpu()),
+        jax.numpy_rank_promotion("allow"),
+        jax.transfer_guard("allow"),
+        jax.debug_nans(False),
+    ):
         yield

@@ -12,7 +12,8 @@ class Profile:
     """The numbers of cases, for each layer, rank and dtype. They are fixed: no clock decides what is judged.
 
     `examples` drawn cases and `sweep` configurations with every fill for the tensors; `others` of each for the items
-    that are no tensor's. `sweep_shapes` bounds the different shapes of the sweep, for candidates that compile for each.
+    that are no tensor's. `sweep_shapes` bounds the different shapes of the sweep, for candidates that compile for each;
+    `tile_edges` are the sizes at which it puts every axis in turn.
     After a failure `search_seconds` and `search_cases` bound the search for anything smaller.
     """
 
@@ -21,20 +22,24 @@ class Profile:
     sweep: int
     sweep_shapes: int
     others: int
+    tile_edges: tuple[int, ...]
     search_cases: int = 40_000
     search_seconds: float = 2.0
 
 
+TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
+
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        "quick": Profile("quick", examples=60, sweep=150, sweep_shapes=60, others=20),
-        "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=60),
+        "quick": Profile("quick", examples=60, sweep=150, sweep_shapes=50, others=20, tile_edges=(8, 9, 17, 33)),
+        "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=60, tile_edges=TILE_EDGES),
         "deep": Profile(
             "deep",
             examples=4000,
             sweep=4000,
             sweep_shapes=2000,
             others=600,
+            tile_edges=(*TILE_EDGES, 63, 64, 65),
             search_cases=400_000,
             search_seconds=20.0,
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from backproof.conformance.candidate import written
 from backproof.conformance.case import Array
 from backproof.conformance.hearing import Counterexample
 from backproof.conformance.kept import write_whole
@@ -50,7 +51,6 @@ def record(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[st
 def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -> dict[str, Any]:
     discrepancy, case = found.discrepancy, found.case
     native = {name: in_layout(name, a, layer, settings) for name, a in case.wide.items()}
-    tensor = discrepancy.tensor or ""
     options = {option.name: case.options[option.name] for option in layer.contract.options}
     return {
         "kind": discrepancy.kind,
@@ -58,10 +58,11 @@ def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -
         "message": discrepancy.message,
         "traceback": discrepancy.traceback,
         "options": plain(options),
+        "written": plain({name: written(options[name], form) for name, form in case.configuration.forms.items()}),
         "shapes": {name: None if a is None else list(a.shape) for name, a in native.items()},
         "arrays": {name: numbers(a) for name, a in native.items()},
-        "expected": numbers(in_layout(tensor, discrepancy.expected, layer, settings)),
-        "got": numbers(in_layout(tensor, discrepancy.got, layer, settings)),
+        "expected": numbers(discrepancy.expected),
+        "got": numbers(discrepancy.got),
         "minimal": {"proved": found.proved, "smaller_cases_checked": found.smaller_cases},
         "region": found.region,
         "diagnosis": [],

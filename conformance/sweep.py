@@ -12,8 +12,10 @@ from backproof.conformance.layer import Layer, Space
 DEPTH = 3
 
 
-def swept(layer: Layer, space: Space, most: int, most_shapes: int) -> list[Case]:
+def swept(layer: Layer, space: Space, most: int, most_shapes: int, edges: Sequence[int] = ()) -> list[Case]:
     """The cases of at most so many configurations, smallest first, of at most so many different shapes.
+
+    Behind them, with the first fill alone, those in which one size stands at each of these edges of tiles.
 
     All single features come before any pair, all pairs before any triple; where a level has more than fit, every so
     many of it are taken, in the order of their sizes.
@@ -35,6 +37,10 @@ def swept(layer: Layer, space: Space, most: int, most_shapes: int) -> list[Case]
         if shape in shapes or len(shapes) < most_shapes:
             shapes.add(shape)
             cases += [case for case in layer.fills(configuration, space) if layer.has_meaning(case)]
+    for parameters in layer.large(space, edges) if edges else ():
+        large = layer.build(parameters, space)
+        if large is not None:
+            cases.append(next(iter(layer.fills(large, space))))
     return cases
 
 

@@ -172,6 +172,12 @@ class BatchNorm(Layer):
             *({name: value} for name in ("gamma", "beta") for value in _presence(name, space)[:-1]),
         ]
 
+    def large(self, space: Space, edges: Sequence[int]) -> Iterator[dict[str, int]]:
+        """Batch, channels and every spatial axis beside sizes of 2, in training and in eval."""
+        small = dict.fromkeys(("batch", "channels", *[f"size{k}" for k in range(space.rank)]), 2)
+        for name, edge, training in product(small, edges, _modes(space)):
+            yield {**self.base(space), **small, "training": training, name: edge}
+
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All shapes with at least two elements a channel, every eps and momentum that is drawn."""
         presence = list(product(_presence("gamma", space), _presence("beta", space)))

@@ -187,9 +187,18 @@ class Conv(Layer):
         where, wide = tape.byte(), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
         choices = [self._axis(tape, space, main=k == main, padded=padded) for k in range(rank)]
         name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
-        if edge % 8 == 7:
+        at_edge = edge % 8 == 7
+        if at_edge:
             batch, groups, channels, filters = (min(size, 2) for size in (batch, groups, channels, filters))
-            choices = [axis._replace(size=min(axis.size, 3)) for axis in choices]
+            choices = [
+                axis._replace(
+                    size=min(axis.size, 3),
+                    kernel=min(axis.kernel, 2 if k == main else 1),
+                    low=min(axis.low, 1),
+                    high=min(axis.high, 1),
+                )
+                for k, axis in enumerate(choices)
+            ]
             place = where % 5
             if place == 0:
                 batch = wide
@@ -203,7 +212,9 @@ class Conv(Layer):
                 choices[main] = choices[main]._replace(size=wide)
         choices = self._written(choices, forms, space)
         axes = [axis.with_meaning(name) for axis in choices]
-        batch, groups, channels, filters, axes = _affordable(batch, groups, channels, filters, axes, name, room)
+        batch, groups, channels, filters, axes = _affordable(
+            batch, groups, channels, filters, axes, name, ROOMS[-2] if at_edge else room
+        )
         parameters = {
             "batch": batch,
             "groups": groups,
@@ -282,6 +293,19 @@ class Conv(Layer):
             *written,
             {"bias": bias_choices(space)[0]},
         ]
+
+    def large(self, space: Space, edges: Sequence[int]) -> Iterator[dict[str, int]]:
+        """Batch, channels, filters, groups of one channel, and every axis; all kernels at 3; four groups of four."""
+        base = self.base(space)
+        small = {"batch": 2, "channels": 2, "filters": 2}
+        for k in range(space.rank):
+            small |= {f"size{k}": 3, f"kernel{k}": 2}
+        for edge in edges:
+            for name in ("batch", "channels", "filters", *[f"size{k}" for k in range(space.rank)]):
+                yield {**base, **small, name: edge}
+            yield {**base, **small, "groups": edge, "channels": 1, "filters": 1}
+        yield {**base, **small, **{f"kernel{k}": 3 for k in range(space.rank)}}
+        yield {**base, **small, "groups": 4, "channels": 4}
 
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """Every size, with kernels to 5, stride, dilation and groups to 4, padding to the dilated kernel + 2."""
@@ -492,11 +516,8 @@ def _affordable(
     mode: str,
     room: tuple[int, int],
 ) -> tuple[int, int, int, int, list[Axis]]:
-    """The sizes, cut down until the case fits the room; a tile's edge among them is given more of it."""
+    """The sizes, cut down until the case fits the room."""
     rows, terms = room
-    widest = max(batch, groups, channels, filters, *[axis.size for axis in axes])
-    if widest > 6:
-        rows, terms = max(rows, 160), max(terms, 96)
     taps = prod([axis.kernel for axis in axes])
     while taps > terms or prod([axis.out for axis in axes]) > rows or prod([axis.size for axis in axes]) > 512:
         large = max(range(len(axes)), key=lambda k: axes[k].kernel * axes[k].out * axes[k].size)

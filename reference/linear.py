@@ -82,10 +82,16 @@ class Linear(Layer):
         sizes = [name for name in self.base(space) if name != "bias"]
         return [{name: size} for name in sizes for size in (2, 3)] + [{"bias": bias_choices(space)[0]}]
 
+    def large(self, space: Space, edges: Sequence[int]) -> Iterator[dict[str, int]]:
+        """Every leading axis, inputs and outputs, beside sizes of 2."""
+        base = self.base(space)
+        small = {name: 2 for name in base if name != "bias"}
+        return ({**base, **small, name: edge} for name in small for edge in edges)
+
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All shapes by their number of elements."""
         for elements in count(3):
-            for lead in product(*[range(1, elements + 1)] * (space.rank - 1)):
+            for lead in _leads(space.rank - 1, elements):
                 rows = prod(lead)
                 for inputs in range(1, elements // rows + 1):
                     for bias in bias_choices(space):
@@ -168,6 +174,16 @@ class Linear(Layer):
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "oi" exchanges the axes of w."""
         return (1, 0) if settings["weight"] == "oi" and tensor in ("w", "dw") else None
+
+
+def _leads(count: int, most: int) -> Iterator[tuple[int, ...]]:
+    """All sizes of so many leading axes with at most so many rows together."""
+    if count == 0:
+        yield ()
+        return
+    for size in range(1, most + 1):
+        for rest in _leads(count - 1, most // size):
+            yield (size, *rest)
 
 
 LAYER = Linear()

@@ -60,8 +60,7 @@ def purity(case: Case, candidate: Candidate, law: Law) -> Judgement:
 def _as_passed(candidate: Candidate, name: str, case: Case) -> Array:
     array = case.arrays[name]
     assert array is not None
-    axes = candidate.layer.permutation(name, array.ndim, candidate.implementation.settings)
-    return array if axes is None else np.asarray(array.transpose(axes))
+    return candidate.in_layout(name, array)
 
 
 def _changed(

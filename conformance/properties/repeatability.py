@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from backproof.conformance.candidate import Candidate, Crashed, Forward, Refused
+from backproof.conformance.candidate import Candidate, Crashed, Refused
 from backproof.conformance.case import Array, Case
 from backproof.conformance.law import Law
 from backproof.conformance.verdict import Discrepancy, Judgement, Problem, Status, compare
@@ -24,16 +24,20 @@ def repeatability(case: Case, candidate: Candidate, law: Law) -> Judgement:
         plain_other = _plain(other, candidate)
         if plain is None or plain_other is None:
             return {"repeatability": Status.LEFT_OUT}
-        found = _twice(case, candidate, law, plain) if candidate.reusable_cache else None
-        for first_back in (0, 1):
-            if found is not None:
-                break
-            found = _interleaved((case, other), candidate, law, (plain, plain_other), first_back)
     except Refused:
         return {"repeatability": Status.UNSUPPORTED}
     except Crashed:
         return {"repeatability": Status.LEFT_OUT}
-    return {"repeatability": found or Status.RIGHT}
+    return {"repeatability": _again(case, other, candidate, law, plain, plain_other) or Status.RIGHT}
+
+
+def _again(
+    case: Case, other: Case, candidate: Candidate, law: Law, plain: Results, plain_other: Results
+) -> Discrepancy | None:
+    found = _twice(case, candidate, law, plain) if candidate.reusable_cache else None
+    for first_back in (0, 1):
+        found = found or _interleaved((case, other), candidate, law, (plain, plain_other), first_back)
+    return found
 
 
 def _plain(case: Case, candidate: Candidate) -> Results | None:
@@ -46,36 +50,34 @@ def _plain(case: Case, candidate: Candidate) -> Results | None:
 
 
 def _twice(case: Case, candidate: Candidate, law: Law, plain: Results) -> Discrepancy | None:
-    forward = candidate.forward(case)
-    first = _copied(candidate.backward(case, forward))
+    """One forward, two backwards."""
+    where = "in a second plain call"
     try:
-        second = _copied(candidate.backward(case, forward))
-    except Crashed as crash:
-        return _broken(crash, "the second backward on one cache")
-    return _differ(case, law, first, plain, "in a plain second call") or _differ(
-        case, law, second, plain, "in the second backward on one cache"
-    )
+        forward = candidate.forward(case)
+        first = _copied(candidate.backward(case, forward))
+        found = _differ(case, law, candidate, first, plain, where)
+        where = "in the second backward on one cache"
+        return found or _differ(case, law, candidate, _copied(candidate.backward(case, forward)), plain, where)
+    except (Crashed, Refused) as error:
+        return _broken(error, where)
 
 
 def _interleaved(
     cases: tuple[Case, Case], candidate: Candidate, law: Law, plain: tuple[Results, Results], first_back: int
 ) -> Discrepancy | None:
     """Two forwards, then the backward of the one, then of the other."""
-    forwards: list[Forward] = []
-    outs: list[Results] = []
-    for case in cases:
-        forwards.append(candidate.forward(case))
-        outs.append(_copied(forwards[-1].results))
-    for k in (first_back, 1 - first_back):
-        after = "after another forward" if k == first_back else "after another call's backward"
-        try:
-            results = {**outs[k], **_copied(candidate.backward(cases[k], forwards[k]))}
-        except Crashed as crash:
-            return _broken(crash, f"a backward {after}")
-        # What differs in the other case is told of this one: it alone is reported.
-        found = _differ(cases[k], law, results, plain[k], f"{after}")
-        if found is not None:
-            return found
+    where = "in a second forward before the first one's backward"
+    try:
+        forwards = [candidate.forward(case) for case in cases]
+        for k in (first_back, 1 - first_back):
+            where = "after another forward" if k == first_back else "after another call's backward"
+            results = {**forwards[k].results, **_copied(candidate.backward(cases[k], forwards[k]))}
+            # What differs in the other case is told of this one: it alone is reported.
+            found = _differ(cases[k], law, candidate, results, plain[k], where)
+            if found is not None:
+                return found
+    except (Crashed, Refused) as error:
+        return _broken(error, where)
     return None
 
 
@@ -96,32 +98,34 @@ def _copied(results: Results) -> Results:
     return {name: a.copy() if isinstance(a, np.ndarray) else a for name, a in results.items()}
 
 
-def _broken(crash: Crashed, where: str) -> Discrepancy:
-    problem = crash.problem
-    return Discrepancy("crash", None, f"In {where} {problem.message}", traceback=problem.traceback)
+def _broken(error: Crashed | Refused, where: str) -> Discrepancy:
+    """What was right in the plain call fails when it is asked once more."""
+    if isinstance(error, Crashed):
+        sentence = f"The plain call is fine, but {where} {error.problem.message}"
+        return Discrepancy("crash", None, sentence, traceback=error.problem.traceback)
+    return Discrepancy("state", None, f"The plain call is fine, but {where} NotImplementedError is raised.")
 
 
-def _differ(case: Case, law: Law, results: Results, plain: Results, where: str) -> Discrepancy | None:
+def _differ(
+    case: Case, law: Law, candidate: Candidate, results: Results, plain: Results, where: str
+) -> Discrepancy | None:
     """Whether two results of one question differ by more than both their errors."""
     for tensor, result in results.items():
         before = plain.get(tensor)
-        if not isinstance(before, np.ndarray) or not isinstance(result, np.ndarray):
+        if not isinstance(before, np.ndarray):
             continue
+        if not isinstance(result, np.ndarray):
+            told = f"{tensor} is None." if result is None else result.message
+            return Discrepancy("state", tensor, f"The plain call is fine, but {where} {told}")
         if before.dtype == result.dtype and np.array_equal(before, result):
             continue
         bound = law.right(case).bounds.get(tensor)
         if bound is None:
             continue
+        allowed = candidate.in_layout(tensor, 2 * np.asarray(bound))
         must = f"{where}, but the plain call gave"
-        found = compare(
-            tensor,
-            result,
-            before.astype(np.float64),
-            2 * np.asarray(bound),
-            before.dtype,
-            must=must,
-            kind="state",
-        )
+        wide = before.astype(np.float64)
+        found = compare(tensor, result, wide, allowed, before.dtype, must=must, kind="state")
         if found is not None:
             return Discrepancy("state", tensor, found.message, found.expected, found.got)
     return None

@@ -20,6 +20,9 @@ def tensors(case: Case, candidate: Candidate, law: Law) -> dict[str, Status | Di
         return dict.fromkeys(names, Status.UNSUPPORTED)
     except Crashed as crash:
         return {**dict.fromkeys(names, Status.LEFT_OUT), "out": crash.problem.of("out")}
+    held = {
+        name: array.copy() for name in candidate.layer.contract.state if (array := forward.passed.get(name)) is not None
+    }
     returned: dict[str, Array | Problem | None]
     judged: dict[str, Status | Discrepancy] = dict.fromkeys(names, Status.LEFT_OUT)
     if forward.complete:
@@ -32,12 +35,16 @@ def tensors(case: Case, candidate: Candidate, law: Law) -> dict[str, Status | Di
         else:
             right = law.right(case)
             judged |= {
-                name: _judged(name, result, right, law) for name, result in returned.items() if result is not None
+                name: _judged(name, result, right, law, candidate)
+                for name, result in returned.items()
+                if result is not None
             }
-    judged["out"] = _judged("out", forward.results["out"], law.right(case), law)
+    judged["out"] = _judged("out", forward.results["out"], law.right(case), law, candidate)
     for name in candidate.layer.contract.state:
         if name in forward.results:
-            judged[name] = _state(name, case, forward, law)
+            judged[name] = _state(name, case, forward, law, candidate)
+            if judged[name] is Status.RIGHT:
+                judged[name] = _kept(name, forward.passed[name], held[name], candidate) or Status.RIGHT
     return judged
 
 
@@ -73,17 +80,27 @@ def _expected(gradient: str, case: Case) -> bool:
     return case.arrays[gradient[1:]] is not None
 
 
-def _judged(tensor: str, result: Array | Problem, right: Right, law: Law) -> Status | Discrepancy:
+def _judged(tensor: str, result: Array | Problem, right: Right, law: Law, candidate: Candidate) -> Status | Discrepancy:
     bound = right.bounds[tensor]
     if bound is None:
         return Status.UNJUDGED
-    return compare(tensor, result, right.tensors[tensor], bound, law.dtype(tensor)) or Status.RIGHT
+    if not isinstance(bound, float):
+        bound = candidate.in_layout(tensor, bound)
+    expected = candidate.in_layout(tensor, right.tensors[tensor])
+    return compare(tensor, result, expected, bound, law.dtype(tensor)) or Status.RIGHT
 
 
-def _state(name: str, case: Case, forward: Forward, law: Law) -> Status | Discrepancy:
+def _kept(name: str, now: Array | None, held: Array, candidate: Candidate) -> Discrepancy | None:
+    """The running statistics are the forward's business: the backward leaves the arrays that were passed alone."""
+    assert now is not None
+    must = f"must stay as it was when {candidate.layer.name}_backward returns:"
+    return compare(name, now, held.astype(np.float64), 0.0, held.dtype, must=must, kind="state")
+
+
+def _state(name: str, case: Case, forward: Forward, law: Law, candidate: Candidate) -> Status | Discrepancy:
     """Running statistics: in training the updated ones, in eval the very values that were passed."""
     if case.options["training"]:
-        return _judged(name, forward.results[name], law.right(case), law)
+        return _judged(name, forward.results[name], law.right(case), law, candidate)
     before = case.arrays[name]
     assert before is not None
     result = forward.results[name]
