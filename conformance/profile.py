@@ -31,7 +31,7 @@ TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        "quick": Profile("quick", examples=60, sweep=150, sweep_shapes=50, others=20, tile_edges=(8, 9, 17, 33)),
+        "quick": Profile("quick", examples=60, sweep=100, sweep_shapes=50, others=20, tile_edges=(8, 9, 17, 33)),
         "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=60, tile_edges=TILE_EDGES),
         "deep": Profile(
             "deep",

@@ -116,7 +116,7 @@ class Conv(Layer):
         ("stride > 1", "dilation > 1"),
         ("remainder > 0", "groups > 1"),
     )
-    size_classes = ((64, 32, 8, 1024, 256), (160, 96, 40, 2048, 1024), (512, 256, 72, 8192, 4096))
+    size_classes = ((64, 32, 8, 2048, 512), (160, 96, 40, 4096, 2048), (512, 256, 72, 8192, 4096))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """A part for each number of spatial axes."""
