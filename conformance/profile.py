@@ -27,6 +27,7 @@ class Profile:
     search_seconds: float = 2.0
 
 
+#: Sizes around the edges of the tiles that kernels work in.
 TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(

@@ -22,8 +22,9 @@ import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration, rounded
 from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
-from backproof.reference.bilinear import DENSE, TILE_EDGES, fitting, padded
+from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
 
 #: Every eps that is asked, the plain one first.

@@ -21,9 +21,6 @@ from backproof.conformance.tape import Tape
 #: The sums behind each tensor: the two arrays whose products are summed.
 FACTORS = {"out": ("x", "w"), "dx": ("dout", "w"), "dw": ("x", "dout"), "db": ("dout",)}
 
-#: Sizes around the edges of the tiles that kernels work in.
-TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
-
 PLAIN = np.array([0, 1, -1, 2, -2, 3, -3, 4], dtype=np.float64)
 SIGNS = np.array([0, 1, -1, 1, -1], dtype=np.float64)
 #: dout is dense: a zero would hide what it meets, and equal entries what is exchanged.

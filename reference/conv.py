@@ -20,9 +20,10 @@ import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
 from backproof.reference import bilinear
-from backproof.reference.bilinear import TILE_EDGES, bias_choices, fitting, padded
+from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
     Axis,
