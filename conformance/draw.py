@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -46,5 +48,8 @@ def drawn(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
         found.append(case)
 
     if examples > 0:
-        collect()
+        # What Hypothesis warns of (a cache that it cannot write, say) is no business of the candidate's.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            collect()
     return found[:examples]

@@ -160,11 +160,11 @@ class Hearing:
         """One run for all tensors: they share their cases."""
         tallies = {name: Tally() for name in self.layer.tensors(self.candidate.signature)}
         unjudged: Counter[Law] = Counter()
-        kept = [(law, case) for law in self.laws for name in tallies for case in self._kept(name, law)]
-        swept = [(law, case) for law, cases in self.swept for case in cases]
-        asked = [(law, case) for law, cases in self.drawn for case in cases]
-        everything = kept + swept + asked
         with quiet(self.warned):
+            kept = [(law, case) for law in self.laws for name in tallies for case in self._kept(name, law)]
+            swept = [(law, case) for law, cases in self.swept for case in cases]
+            asked = [(law, case) for law, cases in self.drawn for case in cases]
+            everything = kept + swept + asked
             for done, (law, case) in enumerate(everything):
                 self._progress(self.title, done, len(everything))
                 if self._judge_tensors(law, case, tallies) and case.origin == "drawn":

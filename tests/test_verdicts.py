@@ -185,8 +185,17 @@ def test_a_file_called_jax_beside_the_adapter_is_not_taken_for_jax(tmp_path: Pat
         assert done.returncode == 0, done.stdout
 
 
-def run(folder: Path, spec: str) -> subprocess.CompletedProcess[str]:
-    arguments = [f"--impl={spec}", "--impl-profile=quick", "--impl-examples=5", "-q", "backproof::linear::dx"]
+def run(folder: Path, spec: str, *more: str) -> subprocess.CompletedProcess[str]:
+    chosen = ["-q", "backproof::linear::dx"]
+    arguments = [f"--impl={spec}", "--impl-profile=quick", "--impl-examples=5", *more, *chosen]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
+
+
+def test_neither_hypothesis_cache_nor_numpys_error_state_decides(tmp_path: Path) -> None:
+    (tmp_path / ".hypothesis").write_text("no folder\n")
+    (tmp_path / "adapter.py").write_text(LINEAR + "\nnp.seterr(all='raise')\nCONFORMANCE = {'dtypes': ['float16']}\n")
+    done = run(tmp_path, "adapter.py", "-W", "error")
+    assert "FloatingPointError" not in done.stdout
+    assert "Warning" not in done.stdout, done.stdout
