@@ -266,7 +266,7 @@ class Hearing:
 
     def _smallest(self, check: str, kind: Kind, tally: Tally, explain: bool) -> Counterexample:
         failing = [entry for entry in tally.failed if entry[2].kind == kind]
-        first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
+        start = first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
         property_: Property = OTHERS.get(check, tensors)
         told = {first: discrepancy}
 
@@ -292,8 +292,8 @@ class Hearing:
                 proved, smaller = found.complete, found.cases
             steady = fails(law, case)
         if not steady:
-            case, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
-            proved, smaller, told[case] = False, 0, discrepancy
+            case, law, told[first] = start
+            proved, smaller = False, 0
         law.confirm(case)
         bad = [entry[0].configuration for entry in failing]
         for configuration in (*bad, *tally.passed):
