@@ -1,57 +1,188 @@
-"""Runs right implementations through every item at many seeds; any failure is a false alarm.
+"""Judges right implementations at seed after seed, in every item; whatever fails is a false alarm.
 
-python benchmarks/false_alarms.py                          torch, the textbook and the vectorised NumPy adapter
-python benchmarks/false_alarms.py SPEC --seeds 20 --examples 300
+    python benchmarks/false_alarms.py                        all of them, a thousand cases a layer
+    python benchmarks/false_alarms.py --cases 300 torch      one of them
+    python benchmarks/false_alarms.py --full --write         the targets of docs/false-alarms.md, and its table
+    python benchmarks/false_alarms.py mypkg.adapter          any other adapter that is known to be right
+
+A case is counted when the item `out` was judged on it, a judgement is one item's word on one case. The first seed
+brings the sweep, each further one new drawn cases alone, so that no swept case is counted twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
 from backproof.conformance.adapter import load
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.session import Session
+from backproof.conformance.profile import PROFILES, Profile
+from backproof.conformance.session import Item, Session
 from backproof.reference import CONTRACTS, LAYERS
 
-HERE = Path(__file__).parent
-RIGHT = ("backproof.plugins.torch_adapter", "backproof.plugins.numpy_adapter", f"{HERE / 'adapter.py'}")
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "false-alarms.md"
+#: The table stands between these lines of the page.
+BEGIN, END = "<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->"
+
+#: Items whose cases are a list, the same at every seed.
+LISTED = ("edges", "rejection")
+
+DEFAULT = PROFILES["default"]
+#: Drawn cases a layer, rank and dtype in one seed, and how many of them the items that are no tensor's get.
+WIDE = replace(DEFAULT, examples=1000, others=200)
+#: The textbook's loops and JAX's compilations cost more than the references do: fewer at a time.
+NARROW = replace(DEFAULT, examples=100, others=40)
+#: One program is compiled for each shape: many cases on few shapes.
+COMPILED = replace(DEFAULT, examples=5, sweep=40, sweep_shapes=10, others=5, tile_edges=(9,))
 
 
-def alarms(spec: str, seeds: int, examples: int) -> int:
-    """The number of items that failed, over all seeds; prints each, and how many cases were judged."""
-    adapter = load(spec, CONTRACTS)
-    profile = replace(PROFILES["default"], examples=examples)
-    failed, judged, start = 0, {}, perf_counter()
-    for seed in range(seeds):
+@dataclass(frozen=True)
+class Candidate:
+    """A right implementation: where it is, what is asked of it in a seed, and of how many cases a layer in all."""
+
+    spec: str
+    library: str
+    full: int
+    profile: Profile = WIDE
+
+
+CANDIDATES = {
+    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 200_000),
+    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 200_000),
+    "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 20_000),
+    "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 20_000),
+    "mixed": Candidate(f"{HERE / 'vectorised.py'}:mixed", "numpy", 20_000),
+    "fourier": Candidate(f"{HERE / 'vectorised.py'}:fourier", "numpy", 20_000),
+    "im2col": Candidate(f"{HERE / 'adapter.py'}", "numpy", 20_000),
+    "textbook": Candidate("backproof.plugins.numpy_adapter", "numpy", 5_000, NARROW),
+    "jax_lax": Candidate(f"{HERE / 'jax_lax.py'}", "jax", 2_000, COMPILED),
+}
+
+
+@dataclass
+class Row:
+    """What became of one layer of one candidate."""
+
+    name: str
+    layer: str
+    library: str
+    dtypes: tuple[str, ...]
+    cases: int = 0
+    judgements: int = 0
+    alarms: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+
+    def hear(self, session: Session, item: Item, seed: int) -> int:
+        """Judges one item and prints what it finds; the number of cases that were judged."""
+        verdict = session.verdict(item, session.items, explain=False)
+        self.judgements += verdict.judged
+        self.refused += verdict.unsupported
+        if item.check == "out":
+            self.cases += verdict.judged
+        if verdict.outcome == "failed":
+            self.alarms += 1
+            for found in verdict.counterexamples:
+                print(f"FALSE ALARM: {self.name}, seed {seed}, {'::'.join(item.path)}: {found.discrepancy.message}")
+                print(f"    {found.failed} failed; {found.case.configuration}; {dict(found.case.layouts)}", flush=True)
+        return verdict.judged
+
+
+def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
+    """Judges one candidate, seed after seed, until every layer has its number of cases; None: the full number.
+
+    Raises RuntimeError where a layer has no case that is judged.
+    """
+    candidate = CANDIDATES.get(name) or Candidate(name, "numpy", 20_000)
+    if candidate.library == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    adapter = load(candidate.spec, CONTRACTS)
+    target = candidate.full if cases is None else cases
+    dtypes = tuple(adapter.settings["dtypes"])
+    rows = {layer: Row(name, layer, candidate.library, dtypes) for layer in adapter.implementations}
+    judged: Counter[str] = Counter()
+    profile, seed = candidate.profile, first_seed
+    while pending := [row for row in rows.values() if row.cases < target]:
         session = Session(adapter, LAYERS, profile, seed)
-        for item in session.items:
-            verdict = session.verdict(item, session.items)
-            if item.check in ("out", "dx"):
-                judged[item.layer, item.check] = judged.get((item.layer, item.check), 0) + verdict.judged
-            if verdict.outcome == "failed":
-                failed += 1
-                for found in verdict.counterexamples:
-                    print(f"  seed {seed} {'::'.join(item.path)}: {found.discrepancy.message}", flush=True)
-    counts = ", ".join(f"{layer} {check} {count}" for (layer, check), count in judged.items())
-    print(f"{spec}: {failed} false alarms; judged {counts}; {perf_counter() - start:.0f} s", flush=True)
-    return failed
+        for row in pending:
+            before, start = row.cases, perf_counter()
+            for item in session.items:
+                if item.layer == row.layer and (seed == first_seed or item.check not in LISTED):
+                    judged["::".join(item.path)] += row.hear(session, item, seed)
+            row.seconds += perf_counter() - start
+            if candidate.library == "jax":
+                import jax
+
+                jax.clear_caches()  # a program for each shape: gigabytes of them
+            if row.cases == before:
+                raise RuntimeError(f"{name}: no case of {row.layer} was judged with seed {seed}.")
+            print(
+                f"{name} {row.layer}: {row.cases} of {target} cases, {row.alarms} alarms, {row.seconds:.0f} s",
+                flush=True,
+            )
+        profile, seed = replace(candidate.profile, sweep=0, tile_edges=()), seed + 1
+    for path, count in judged.items():
+        if not count:
+            print(f"{name}: {path} was judged on no case", flush=True)
+    return list(rows.values())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| candidate | layer | dtypes | cases | judgements | false alarms | seconds | version |",
+        "|---|---|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        dtypes = "all four" if len(row.dtypes) == 4 else ", ".join(row.dtypes)
+        lines.append(
+            f"| {row.name} | {row.layer} | {dtypes} | {row.cases:,} | {row.judgements:,} | {row.alarms} "
+            f"| {row.seconds:.0f} | {row.library} {version(row.library)} |"
+        )
+    return "\n".join(lines)
+
+
+def write(found: str) -> None:
+    """Puts the table into its place on the page."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("specs", nargs="*", default=RIGHT)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--examples", type=int, default=300)
+    parser.add_argument(
+        "candidates", nargs="*", help=f"of {', '.join(CANDIDATES)}, or an adapter; all, if none is given"
+    )
+    parser.add_argument("--cases", type=int, default=1000, help="judged cases a layer")
+    parser.add_argument("--full", action="store_true", help="as many as the page promises, for each candidate its own")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--processes", type=int, default=1, help="candidates that are judged at the same time")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
-    if any("torch" in spec for spec in options.specs):
-        import torch
-
-        torch.set_num_threads(1)
-    return min(1, sum(alarms(spec, options.seeds, options.examples) for spec in options.specs))
+    names = options.candidates or list(CANDIDATES)
+    cases = None if options.full else options.cases
+    # A fresh process for each: what one candidate configures is not there for the next.
+    pool = ProcessPoolExecutor(options.processes, get_context("spawn"), max_tasks_per_child=1)
+    with pool:
+        running = [pool.submit(judge, name, cases, options.seed) for name in names]
+        rows = [row for done in running for row in done.result()]
+    found = table(rows)
+    print(found)
+    if options.write:
+        write(found)
+    return min(1, sum(row.alarms for row in rows))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -27,10 +28,12 @@ from backproof.conformance.adapter import load
 from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case
 from backproof.conformance.draw import cases, drawn
+from backproof.conformance.hearing import Hearing
 from backproof.conformance.law import Law
 from backproof.conformance.layer import Layer, Space
+from backproof.conformance.layouts import Decks
 from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import tensors
+from backproof.conformance.properties import LISTED, OTHERS, Property, tensors
 from backproof.conformance.sweep import swept
 from backproof.reference import CONTRACTS, LAYERS
 
@@ -108,6 +111,47 @@ def judged_case() -> None:
             lambda: per_case(bare, lambda value: None),
         )
         print(f"  {name:9} rank {rank}: {1e3 * whole:.2f} ms / {1e3 * draw:.2f} ms = {ratio:.2f}")
+
+
+def further_items(count: int = 60) -> None:
+    """What a case of each further item costs, candidate included, as a multiple of one of the tensors'."""
+    print("\na case of each further item / a case of the tensors (the NumPy adapter's calls included, drawing not)")
+    for name, rank in (("linear", 2), ("conv", 2), ("batchnorm", 2)):
+        adapter = load(ADAPTER, CONTRACTS)
+        layer = next(layer for layer in LAYERS if layer.name == name)
+        part = next(p for p in layer.parts(adapter.implementations[name].settings) if rank in p.ranks)
+        heard = Hearing(layer, replace(part, ranks=(rank,)), "float32", adapter, PROFILES["quick"], 0, lambda *_: None)
+        chosen = drawn(layer, heard.laws[0].space, count, 0)
+
+        def one_by_one(
+            property_: Property, pairs: Sequence[tuple[Law, Case]], candidate: Candidate = heard.candidate
+        ) -> float:
+            start = perf_counter()
+            for law, case in pairs:
+                fresh = Law(law.layer, law.space)
+                if property_ is tensors:
+                    fresh.confirm(case)
+                property_(case, candidate, fresh)
+            return (perf_counter() - start) / len(pairs)
+
+        decks = Decks(layer.contract.state, layer.has_meaning, np.random.default_rng(0))
+        laid = [decks.arrange(case) for case in chosen]
+        told = []
+        for check in heard.checks:
+            if check in OTHERS:
+                pairs = [(heard.laws[0], case) for case in (laid if check == "memory_layout" else chosen)]
+                pairs = (
+                    list(heard.asked(check))
+                    if check in LISTED
+                    else [pair for pair in pairs if pair[1].layouts or check != "memory_layout"]
+                )
+                tensor_pairs = [(heard.laws[0], case) for case in chosen]
+                _, _, ratio = in_turn(
+                    lambda check=check, pairs=pairs, one=one_by_one: one(OTHERS[check], pairs),
+                    lambda pairs=tensor_pairs, one=one_by_one: one(tensors, pairs),
+                )
+                told.append(f"{check} {ratio:.1f}")
+        print(f"  {name:9} rank {rank}: {', '.join(told)}")
 
 
 def lax_vjp(case: Case) -> Callable[[], None]:
@@ -233,7 +277,7 @@ def sweep() -> None:
     for name, rank in (("linear", 2), ("conv", 1), ("conv", 2), ("batchnorm", 0)):
         candidate, law = place(name, rank)
         layer: Layer = law.layer
-        chosen = swept(layer, law.space, PROFILES["default"].sweep, 10**6)
+        chosen = swept(layer, law.space, replace(PROFILES["default"], sweep_shapes=10**6, tile_edges=()))
         start = perf_counter()
         for case in chosen:
             tensors(case, candidate, law)
@@ -272,6 +316,7 @@ def verdicts() -> None:
 
 if __name__ == "__main__":
     judged_case()
+    further_items()
     oracle_against_vjp()
     against_gradient_checkers()
     sweep()

@@ -16,6 +16,8 @@ from backproof.conformance.session import Verdict
 
 #: Arrays of more elements are shown by their shape alone.
 MOST_SHOWN = 64
+#: Cells that were never hit, by name.
+MOST_NAMED = 4
 
 
 def account(verdict: Verdict, layer: Layer, settings: Mapping[str, Any], again: str) -> str:
@@ -31,12 +33,30 @@ def headline(verdict: Verdict) -> str:
     return first + (f" (and {more} other kind{'s' if more > 1 else ''} of failure)" if more else "")
 
 
+def coverage(cells: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A short table of what was judged: for each part how many of the named conditions held, and how seldom."""
+    rows = [("cells", "hit", "fewest cases", "never")]
+    for part, counts in cells.items():
+        hit = {cell: count for cell, count in counts.items() if count}
+        never = [cell for cell, count in counts.items() if not count]
+        least = min(hit, key=lambda cell: hit[cell], default=None)
+        told = ", ".join(never[:MOST_NAMED]) + (f" and {len(never) - MOST_NAMED} more" * (len(never) > MOST_NAMED))
+        fewest = f"{hit[least]}, {least}" if least else ""
+        rows.append((part, f"{len(hit)} of {len(counts)}", fewest, told))
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    if len(rows) == 1:
+        return []
+    return ["  ".join([*(f"{row[k]:<{widths[k]}}" for k in range(3)), row[3]]).rstrip() for row in rows]
+
+
 def _one(found: Counterexample, verdict: Verdict, layer: Layer, settings: Mapping[str, Any]) -> str:
     case, discrepancy = found.case, found.discrepancy
     lines = [f"{verdict.item.part} {verdict.item.check} ({case.dtype}): {discrepancy.message}", ""]
     options = _options(case, layer)
     if options:
         lines.append(f"  {options}")
+    if case.layouts:
+        lines.append("  memory: " + ", ".join(f"{name} {layout}" for name, layout in case.layouts.items()))
     shown = {name: in_layout(name, a, layer, settings) for name, a in case.wide.items()}
     tensor = discrepancy.tensor or verdict.item.check
     differ = discrepancy.kind not in ("crash", "refused", "result")
@@ -86,14 +106,18 @@ def _aligned(start: str, array: Array | None) -> list[str]:
 
 def _minimality(found: Counterexample) -> str:
     count = found.smaller_cases
+    cases, were = ("case", "was") if count == 1 else ("cases", "were")
     if not found.steady:
         return "It does not fail every time: asked again, the same case gave another result."
     if found.proved and count:
-        return f"Minimal: {count} smaller cases, all that there are, were judged with every fill; none fails like this."
+        all_of = "the only one" if count == 1 else "all that there are"
+        return f"Minimal: {count} smaller {cases}, {all_of}, {were} judged with every fill; none fails like this."
     if found.proved:
         return "Minimal: there is no smaller configuration."
     if count:
-        return f"The smallest found: {count} smaller cases were judged and none fails like this; others are untried."
+        return (
+            f"The smallest found: {count} smaller {cases} {were} judged and none fails like this; others are untried."
+        )
     return "The first found; smaller ones were not tried."
 
 

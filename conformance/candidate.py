@@ -19,6 +19,9 @@ from backproof.conformance.verdict import Problem
 
 _OWN = str(Path(__file__).parent) + os.sep
 
+#: Makes the array that is passed, in the candidate's layout, from its name and the values.
+Allocate = Callable[[str, Array], Array]
+
 
 class Refused(Exception):
     """The candidate raised NotImplementedError."""
@@ -61,7 +64,7 @@ class Candidate:
         """Whether one cache may serve several backwards."""
         return bool(self.adapter.settings["reusable_cache"])
 
-    def forward(self, case: Case, *, allocate: Callable[[Array], Array] | None = None) -> Forward:
+    def forward(self, case: Case, *, allocate: Allocate | None = None) -> Forward:
         """Calls the forward on copies of the case's arrays; `allocate` makes the copies, `np.array` by default.
 
         Raises Refused and Crashed.
@@ -87,7 +90,7 @@ class Candidate:
         forward: Forward,
         *,
         dout: Array | None = None,
-        allocate: Callable[[Array], Array] | None = None,
+        allocate: Allocate | None = None,
     ) -> dict[str, Array | Problem | None]:
         """Pulls the case's dout (or another) back through the cache; None stands for the gradient of a None.
 
@@ -107,11 +110,27 @@ class Candidate:
         axes = self.layer.permutation(tensor, array.ndim, self.implementation.settings)
         return array if axes is None else np.asarray(array.transpose(axes))
 
-    def _copy(self, name: str, array: Array | None, allocate: Callable[[Array], Array] | None) -> Array | None:
+    def in_reference(self, tensor: str, array: Array) -> Array:
+        """A tensor of the candidate as the references have it."""
+        if not self._permuted:
+            return array
+        axes = self.layer.permutation(tensor, array.ndim, self.implementation.settings)
+        return array if axes is None else np.asarray(array.transpose(np.argsort(axes)))
+
+    def _copy(self, name: str, array: Array | None, allocate: Allocate | None) -> Array | None:
         if array is None:
             return None
         array = self.in_layout(name, array)
-        return np.array(array, order="C") if allocate is None else allocate(array)
+        return np.array(array, order="C") if allocate is None else allocate(name, array)
+
+    def accepts(self, array: Array) -> bool:
+        """Whether from_numpy takes an array in this layout; always, where the adapter has none."""
+        try:
+            if self._from_numpy is not None:
+                self._native(array)
+        except Crashed:
+            return False
+        return True
 
     def _native(self, array: Array) -> Any:
         assert self._from_numpy is not None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,13 @@ class Configuration:
         return self.elements, self.excess
 
 
+class Flaw(NamedTuple):
+    """Why a case has no meaning, such as "groups=2 with 3 channels", and whether only the backward can know."""
+
+    words: str
+    in_backward: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One question: a configuration and its arrays, C-contiguous, by name and of the dtype that is passed.
@@ -67,8 +74,12 @@ class Case:
     dtype: str
     arrays: Mapping[str, Array | None]
     origin: str = "drawn"
-    #: Whether every number is an integer, where that is known; None: not known.
+    #: Whether every number is an integer, where that is known; None: not known. False: not to be relied upon.
     integers: bool | None = field(default=None)
+    #: How arrays lie in memory, by name, for the item `memory_layout`; an array that is not named is C-contiguous.
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    #: Why the case has no meaning, for the item `rejection`; None: it has.
+    flaw: Flaw | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -122,6 +133,10 @@ class Case:
     def with_arrays(self, arrays: Mapping[str, Array | None], origin: str = "reduced") -> Case:
         """The same configuration with other numbers."""
         return replace(self, arrays=arrays, origin=origin, integers=None)
+
+    def with_dout(self, dout: Array) -> Case:
+        """The same question to the forward, with another cotangent."""
+        return replace(self, arrays={**self.arrays, "dout": dout.astype(self.precision.dtype)}, integers=None)
 
 
 def signature_of_shapes(configuration: Configuration) -> tuple[Any, ...]:

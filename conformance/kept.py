@@ -20,6 +20,7 @@ import numpy as np
 
 from backproof.conformance.case import Case, rounded
 from backproof.conformance.layer import Layer, Space
+from backproof.conformance.layouts import LAYOUTS
 
 FORMAT = 1
 
@@ -86,6 +87,7 @@ def _content(case: Case) -> dict[str, Any]:
         "format": FORMAT,
         "rank": case.configuration.rank,
         "parameters": dict(case.configuration.parameters),
+        "layouts": dict(case.layouts),
         "arrays": {name: None if a is None else a.ravel().tolist() for name, a in case.wide.items()},
     }
 
@@ -101,5 +103,6 @@ def _case(content: dict[str, Any], layer: Layer, spaces: Sequence[Space]) -> Cas
         name: None if shape is None else np.array(content["arrays"][name], np.float64).reshape(shape)
         for name, shape in configuration.shapes.items()
     }
-    case = Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "kept")
+    layouts = {name: layout for name, layout in content.get("layouts", {}).items() if layout in LAYOUTS}
+    case = Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "kept", layouts=layouts)
     return case if layer.has_meaning(case) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from backproof.conformance import oracle
@@ -41,6 +41,10 @@ class Law:
             found = Right(tensors, self.layer.bounds(case, tensors, self.space))
             self._right[case] = found
         return found
+
+    def rounding(self, case: Case) -> Mapping[str, Array | float | None]:
+        """The bounds that hold even where a result's sums are not those of integers: none is 0.0 for being exact."""
+        return self.layer.bounds(replace(case, integers=False), self.right(case).tensors, self.space)
 
     def dtype(self, tensor: str) -> object:
         """The dtype that a result must have: x's for out, for a gradient its array's."""

@@ -62,6 +62,38 @@ class Program:
     unpack: Callable[[Sequence[Array]], dict[str, Array]]
 
 
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What holds between a layer's own results, with no reference: `claim` (of `tensor`) must be `equals`.
+
+    `left` and `right` are what the candidate's results give for the two sides; `allowed` bounds how far apart right
+    code has them.
+    """
+
+    tensor: str
+    claim: str
+    equals: str
+    left: Array
+    right: Array
+    allowed: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """Two ways to ask one thing: the answers to `parts`, joined, are the answer to the case itself.
+
+    `words` say what was done instead, as in "the batch split in two". `layer` is whose cases the parts are, None: the
+    case's own. `join` adds, puts together and cuts, never subtracts, so that it joins error bounds as well; it returns
+    only the tensors that the parts determine.
+    """
+
+    words: str
+    parts: tuple[Case, ...]
+    join: Callable[[Sequence[Mapping[str, Array]]], dict[str, Array]]
+    layer: Layer | None = None
+    space: Space | None = None
+
+
 class Layer(ABC):
     """One page of the law. The court calls these, and knows nothing else of a layer.
 
@@ -111,6 +143,20 @@ class Layer(ABC):
         """Parameters with one size at each of these edges in turn, the others small; for every size that there is."""
 
     @abstractmethod
+    def big(self, space: Space, batches: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Iterator[dict[str, int]]:
+        """Parameters with the batch at each of these sizes, and with two sizes that kernels tile at each of the pairs.
+
+        The others are tiny.
+        """
+
+    @abstractmethod
+    def long_sums(self, space: Space) -> Iterator[Case]:
+        """For every sum behind a tensor cases in which it goes wrong if it is kept in a format of 16 bits itself.
+
+        Asked in such a format alone.
+        """
+
+    @abstractmethod
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All configurations that may be drawn, without end, by rising size."""
 
@@ -157,3 +203,27 @@ class Layer(ABC):
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """The axes in the candidate's layout of a tensor that the references hold in theirs; None: the same."""
         return None
+
+    # What only some layers have. A page that overrides none of these has no such item.
+
+    def homogeneous(self, case: Case) -> Case:
+        """The case as its identities ask it: nothing is added to the result that is neither x nor w."""
+        return case
+
+    def identities(
+        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+    ) -> Iterator[Identity]:
+        """What holds between a candidate's results of a homogeneous case; `slack` bounds the error of each."""
+        return iter(())
+
+    def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
+        """Other ways to ask the same. `others` are the layers of the same adapter, of any rank, by name."""
+        return iter(())
+
+    def extremes(self, space: Space) -> Iterator[Case]:
+        """The cases of the item `stability`, the smallest first."""
+        return iter(())
+
+    def meaningless(self, space: Space) -> Iterator[Case]:
+        """The cases of the item `rejection`, each with its `flaw`, the smallest first."""
+        return iter(())

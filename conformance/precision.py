@@ -25,6 +25,9 @@ class Precision:
     largest: float
     underflow: float
     smallest_eps: float
+    #: For formats of 16 bits: numbers of equal terms whose sum, kept in the format, sticks halfway, one term after the
+    #: other, and in several lanes side by side.
+    sticking: tuple[int, ...] = ()
 
     @property
     def roundoff(self) -> float:
@@ -56,7 +59,7 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
         "float64": Precision("float64", 53, 53, 1.7e308, 2.0**-1074, 1e-12),
         "float32": Precision("float32", 24, 24, 3.4e38, 2.0**-150, 1e-6),
-        "float16": Precision("float16", 11, 24, 65504.0, 2.0**-25, 1e-3),
-        "bfloat16": Precision("bfloat16", 8, 24, 3.3e38, 2.0**-134, 1e-3),
+        "float16": Precision("float16", 11, 24, 65504.0, 2.0**-25, 1e-3, (2100, 17000)),
+        "bfloat16": Precision("bfloat16", 8, 24, 3.3e38, 2.0**-134, 1e-3, (300, 17000)),
     }
 )

@@ -13,7 +13,8 @@ class Profile:
 
     `examples` drawn cases and `sweep` configurations with every fill for the tensors; `others` of each for the items
     that are no tensor's. `sweep_shapes` bounds the different shapes of the sweep, for candidates that compile for each;
-    `tile_edges` are the sizes at which it puts every axis in turn.
+    `tile_edges` are the sizes at which it puts every axis in turn, `big_pairs` those at which it puts two at once and
+    `big_batches` those at which it puts the batch, the others tiny.
     After a failure `search_seconds` and `search_cases` bound the search for anything smaller.
     """
 
@@ -23,16 +24,18 @@ class Profile:
     sweep_shapes: int
     others: int
     tile_edges: tuple[int, ...]
+    big_batches: tuple[int, ...] = ()
+    big_pairs: tuple[tuple[int, int], ...] = ()
     search_cases: int = 40_000
     search_seconds: float = 2.0
 
 
 #: Sizes around the edges of the tiles that kernels work in.
-TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
+TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        "quick": Profile("quick", examples=60, sweep=100, sweep_shapes=50, others=20, tile_edges=(8, 9, 17, 33)),
+        "quick": Profile("quick", examples=60, sweep=100, sweep_shapes=24, others=20, tile_edges=(8, 17, 65)),
         "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=60, tile_edges=TILE_EDGES),
         "deep": Profile(
             "deep",
@@ -40,7 +43,9 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             sweep=4000,
             sweep_shapes=2000,
             others=600,
-            tile_edges=(*TILE_EDGES, 63, 64, 65),
+            tile_edges=TILE_EDGES,
+            big_batches=(1025, 65537),
+            big_pairs=((33, 65), (65, 33)),
             search_cases=400_000,
             search_seconds=20.0,
         ),

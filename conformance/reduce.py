@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from time import monotonic
 
@@ -64,8 +65,9 @@ def _trials(case: Case, configuration: Configuration, layer: Layer, space: Space
         name: None if shape is None else refitted(case.arrays.get(name), shape)
         for name, shape in configuration.shapes.items()
     }
-    yield Case(configuration, case.dtype, rounded(arrays, layer.dtypes(space)), "reduced")
-    yield from layer.fills(configuration, space)
+    yield Case(configuration, case.dtype, rounded(arrays, layer.dtypes(space)), "reduced", layouts=case.layouts)
+    for fill in layer.fills(configuration, space):
+        yield replace(fill, layouts=case.layouts)
 
 
 def refitted(array: Array | None, shape: tuple[int, ...]) -> Array:

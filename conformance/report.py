@@ -59,6 +59,7 @@ def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -
         "traceback": discrepancy.traceback,
         "options": plain(options),
         "written": plain({name: written(options[name], form) for name, form in case.configuration.forms.items()}),
+        "layouts": dict(case.layouts),
         "shapes": {name: None if a is None else list(a.shape) for name, a in native.items()},
         "arrays": {name: numbers(a) for name, a in native.items()},
         "expected": numbers(discrepancy.expected),

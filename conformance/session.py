@@ -146,5 +146,5 @@ def _why_unjudged(item: Item, counts: Counter[Status]) -> str:
     if counts[Status.UNJUDGED]:
         return f"in all {counts[Status.UNJUDGED]} cases rounding could hide a fault in {item.check}"
     if counts[Status.LEFT_OUT]:
-        return f"no call of the layer got as far as {item.check}"
+        return f"in every case a call fails before {item.check} is asked, or plain cases are wrong in the same way"
     return f"no case asks for {item.check}"

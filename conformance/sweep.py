@@ -7,19 +7,22 @@ from itertools import combinations
 
 from backproof.conformance.case import Case, Configuration, signature_of_shapes
 from backproof.conformance.layer import Layer, Space
+from backproof.conformance.profile import Profile
 
 #: Features that are put together at most.
 DEPTH = 3
 
 
-def swept(layer: Layer, space: Space, most: int, most_shapes: int, edges: Sequence[int] = ()) -> list[Case]:
-    """The cases of at most so many configurations, smallest first, of at most so many different shapes.
+def swept(layer: Layer, space: Space, profile: Profile) -> list[Case]:
+    """The cases of at most so many configurations as the profile says, smallest first, of at most so many shapes.
 
-    Behind them, with the first fill alone, those in which one size stands at each of these edges of tiles.
+    Behind them, with the first fill alone, those in which one size stands at each of the profile's edges of tiles and
+    those in which two sizes are large or the batch is; and in a format of 16 bits the long sums.
 
     All single features come before any pair, all pairs before any triple; where a level has more than fit, every so
     many of it are taken, in the order of their sizes.
     """
+    most = profile.sweep
     chosen: list[Configuration] = []
     seen: set[tuple[object, ...]] = set()
     for depth in range(DEPTH + 1):
@@ -34,14 +37,15 @@ def swept(layer: Layer, space: Space, most: int, most_shapes: int, edges: Sequen
     cases: list[Case] = []
     for configuration in sorted(chosen, key=lambda c: c.size):
         shape = signature_of_shapes(configuration)
-        if shape in shapes or len(shapes) < most_shapes:
+        if shape in shapes or len(shapes) < profile.sweep_shapes:
             shapes.add(shape)
             cases += [case for case in layer.fills(configuration, space) if layer.has_meaning(case)]
-    for parameters in layer.large(space, edges) if edges else ():
-        large = layer.build(parameters, space)
-        if large is not None:
-            cases.append(next(iter(layer.fills(large, space))))
-    return cases
+    large = layer.large(space, profile.tile_edges) if profile.tile_edges else ()
+    for parameters in (*large, *layer.big(space, profile.big_batches, profile.big_pairs)):
+        configuration_ = layer.build(parameters, space)
+        if configuration_ is not None:
+            cases.append(next(iter(layer.fills(configuration_, space))))
+    return cases + (list(layer.long_sums(space)) if space.precision.low else [])
 
 
 def _level(layer: Layer, space: Space, depth: int, seen: set[tuple[object, ...]]) -> Iterator[Configuration]:

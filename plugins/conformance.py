@@ -15,9 +15,11 @@ import pytest
 
 from backproof import __version__
 from backproof.conformance import report, xfails
+from backproof.conformance.account import coverage
 from backproof.conformance.adapter import AdapterError, load
 from backproof.conformance.kept import Store
 from backproof.conformance.profile import PROFILES, Profile
+from backproof.conformance.properties import LISTED
 from backproof.conformance.session import Session
 from backproof.plugins import items
 from backproof.plugins.items import Group
@@ -179,7 +181,7 @@ class Conformance:
 
     def _kept(self, title: str, layer: Any, hearing: Any) -> Mapping[str, Sequence[Any]]:
         spaces = [law.space for law in hearing.laws]
-        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in hearing.checks if check != "edges"}
+        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in hearing.checks if check not in LISTED}
         return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
 
     def expected_to_fail(self, identifier: str) -> str | None:
@@ -280,11 +282,6 @@ class Conformance:
     def _write(self) -> bool:
         complete = self._complete()
         items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
-        cells: dict[str, dict[str, int]] = {}
-        for title, extra in self.extras.items():
-            counts = cells.setdefault(title.split("::")[0], {})
-            for cell, count in extra.get("cells", {}).items():
-                counts[cell] = counts.get(cell, 0) + count
         content = {
             "schema": report.SCHEMA,
             "impl": self.spec,
@@ -295,7 +292,7 @@ class Conformance:
             "profile": self.profile.name,
             "seed": self.seed,
             "items": items,
-            "cells": cells,
+            "cells": self._cells(),
         }
         whole = True
         for path in self.reports:
@@ -307,6 +304,15 @@ class Conformance:
                 self._written.append(f"--impl-report={path} could not be written: {error.strerror or error}.")
         return whole
 
+    def _cells(self) -> dict[str, dict[str, int]]:
+        """For each part, in how many judged cases every cell was hit, over all dtypes."""
+        cells: dict[str, dict[str, int]] = {}
+        for title, extra in self.extras.items():
+            counts = cells.setdefault(title.split("::")[0], {})
+            for cell, count in (*extra.get("cells", {}).items(), *extra.get("layouts", {}).items()):
+                counts[cell] = counts.get(cell, 0) + count
+        return {part: counts for part, counts in cells.items() if counts}
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line a layer, and what else there is to know once."""
         if not self.records and not self._unmet:
@@ -317,6 +323,8 @@ class Conformance:
             if mine:
                 red = any(r["outcome"] in ("failed", "error", "xpassed") for r in mine)
                 terminalreporter.write_line(_layer_summary(layer, mine), red=red, green=not red)
+        for line in coverage(self._cells()):
+            terminalreporter.write_line(line)
         warned: dict[str, int] = {}
         for extra in self.extras.values():
             for text, count in extra.get("warned", {}).items():

@@ -10,6 +10,7 @@ import pytest
 from backproof.conformance import report
 from backproof.conformance.account import account, headline
 from backproof.conformance.law import ReferencesDisagree
+from backproof.conformance.properties import LISTED
 
 if TYPE_CHECKING:
     from backproof.plugins.conformance import Conformance
@@ -86,9 +87,9 @@ class Check(pytest.Item):
         self.verdict = conformance.session.verdict(self.conformance_item, run, explain=expected is None)
         found = self.verdict.counterexamples
         refused = any(f.discrepancy.kind == "refused" for f in found)
-        conformance.store.replace(
-            self.nodeid, [] if refused or self.verdict.item.check == "edges" else [f.case for f in found]
-        )
+        # A listed case is judged by every run anyway.
+        listed = self.verdict.item.check in LISTED
+        conformance.store.replace(self.nodeid, [] if refused or listed else [f.case for f in found])
         if self.verdict.outcome == "failed":
             raise DoesNotConform
         if self.verdict.outcome == "skipped":
@@ -139,8 +140,10 @@ class Check(pytest.Item):
             }
             return record, extra
         extra["warned"] = dict(hearing.warned)
-        if self.conformance.reports and item.check in hearing.layer.tensors(hearing.candidate.signature):
-            extra["cells"] = dict(hearing.cells())
+        if item.check in hearing.layer.tensors(hearing.candidate.signature):
+            extra["cells"] = dict(hearing.cells)
+        elif item.check == "memory_layout":
+            extra["layouts"] = dict(hearing.layouts())
         return {**report.record(self.verdict, self.nodeid, layer, settings), "outcome": outcome}, extra
 
 

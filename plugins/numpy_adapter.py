@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 CONFORMANCE = {
-    "dtypes": ("float64", "float32"),
+    "dtypes": ("float64", "float32", "float16", "bfloat16"),
     "rejects": True,
     "linear": {"ranks": (2, 3)},
     "conv": {"spatial_dims": (1, 2, 3)},

@@ -26,7 +26,7 @@ class TorchAdapter:
     """The forward/backward pairs on one device."""
 
     CONFORMANCE: ClassVar[dict[str, Any]] = {
-        "dtypes": ("float64", "float32"),
+        "dtypes": ("float64", "float32", "float16", "bfloat16"),
         "linear": {"ranks": (2, 3)},
         "conv": {"spatial_dims": (1, 2, 3)},
         "batchnorm": {"spatial_dims": (0, 1, 2, 3)},
@@ -36,8 +36,11 @@ class TorchAdapter:
         self.device = torch.device(device)
 
     def from_numpy(self, a: NDArray[Any]) -> torch.Tensor:
-        """The array as a tensor on the adapter's device; on the CPU it shares the array's memory."""
-        if a.dtype.name == "bfloat16":
+        """The array as a tensor on the adapter's device; on the CPU it shares the array's memory and its strides.
+
+        torch warns of a read-only array and shares it all the same; it raises ValueError for negative strides.
+        """
+        if a.dtype.name == "bfloat16":  # which torch takes from NumPy as integers of the same size alone
             return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16).to(self.device)
         return torch.from_numpy(a).to(self.device)
 
@@ -47,7 +50,7 @@ class TorchAdapter:
         if tensor.dtype is torch.bfloat16:
             import ml_dtypes
 
-            return np.asarray(tensor.contiguous().view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
+            return np.asarray(tensor.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
         return np.asarray(tensor.numpy())
 
     def linear_forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None = None) -> Any:
@@ -71,13 +74,19 @@ class TorchAdapter:
         groups: int = 1,
         padding_mode: str = "zeros",
     ) -> Any:
-        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad."""
+        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad.
+
+        Raises NotImplementedError for several samples in float16 on the CPU: torch keeps dw's sum over them in float16.
+        """
+        if x.dtype is torch.float16 and x.device.type == "cpu" and len(x) > 1:
+            raise NotImplementedError("torch sums dw over the samples in float16 on the CPU")
         leaves = _leaves(x, w, b)
         source, same = leaves[0], [low for low, _ in padding]
         if padding_mode != "zeros" or any(low != high for low, high in padding):
             sides = [side for pair in reversed(padding) for side in pair]
             source, same = _padded(source, sides, _PAD_MODES[padding_mode]), [0] * len(padding)
-        out = _CONV[len(stride)](source, leaves[1], leaves[2], stride, same, dilation, groups)
+        # Some of torch's backwards on the CPU raise for a w that is not contiguous ("grad_weight must be contiguous").
+        out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
         return out.detach(), (out, leaves)
 
     def conv_backward(self, dout: torch.Tensor, cache: Any) -> Any:
@@ -97,17 +106,26 @@ class TorchAdapter:
     ) -> Any:
         """torch.nn.functional.batch_norm, which updates the running statistics in place.
 
-        Raises NotImplementedError for one element a channel in training, which torch refuses.
+        Raises NotImplementedError for one element a channel in training, which torch refuses, and for strided running
+        statistics in eval, which torch's backward on the CPU reads as if they were contiguous.
         """
         if training and x.numel() == x.shape[1]:
             raise NotImplementedError("torch wants more than one element a channel in training")
+        if not training and not all(t is None or t.is_contiguous() for t in (running_mean, running_var)):
+            raise NotImplementedError("torch reads running statistics as contiguous in eval")
         leaves = _leaves(x, gamma, beta)
-        out = functional.batch_norm(leaves[0], running_mean, running_var, leaves[1], leaves[2], training, momentum, eps)
+        # Torch 2.13 on the CPU reads a gamma or beta that is not contiguous as if it were (dx in its backward, in
+        # bfloat16 out as well): without this the item `memory_layout` fails.
+        gamma, beta = (None if leaf is None else leaf.contiguous() for leaf in leaves[1:])
+        # A sample whose odd strides pass for channels last (NumPy's order "F") gets wrong gradients
+        # there, and so does such a dout.
+        source = leaves[0].contiguous() if len(x) == 1 else leaves[0]
+        out = functional.batch_norm(source, running_mean, running_var, gamma, beta, training, momentum, eps)
         return out.detach(), (out, leaves), running_mean, running_var
 
     def batchnorm_backward(self, dout: torch.Tensor, cache: Any) -> Any:
         """torch.autograd."""
-        return _pulled_back(dout, cache)
+        return _pulled_back(dout.contiguous() if len(dout) == 1 else dout, cache)
 
 
 def on(device: str) -> TorchAdapter:
@@ -130,6 +148,9 @@ def _pulled_back(dout: torch.Tensor, cache: Any) -> list[torch.Tensor | None]:
 def _padded(x: torch.Tensor, sides: list[int], mode: str) -> torch.Tensor:
     if mode == "constant":
         return functional.pad(x, sides)
+    if x.element_size() < 4:
+        # torch adds up the gradients of all pixels that repeat one in the format of x: in 16 bits too short a one.
+        return functional.pad(x.float(), sides, mode=mode).to(x.dtype)
     return functional.pad(x, sides, mode=mode)
 
 

@@ -14,16 +14,18 @@ mean worked in.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, product
+from itertools import combinations, count, product
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration, rounded
-from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.layer import Identity, Layer, Part, Program, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
+from backproof.reference import channels as algebra
+from backproof.reference import conditioning, without_meaning
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
 
@@ -32,8 +34,6 @@ EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)
 MOMENTA = (0.1, 0.9, 0.5, 0.25, 0.75)
 #: |mean| is at most this many standard deviations.
 OFFSET = 100.0
-#: Intermediates that right code may round to a format of 16 bits: inputs' products, statistics, xhat, the result.
-LOW_ROUNDINGS = 4
 
 #: Plain gamma, beta, running mean and running variance.
 PLAIN = (
@@ -71,11 +71,22 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
 
 
 class BatchNorm(Layer):
-    """x is (N, C, *S), gamma, beta and the running statistics (C,); `rank` is the number of spatial axes."""
+    """x is (N, C, *S), gamma, beta and the running statistics (C,); `rank` is the number of spatial axes.
+
+    Beside the items of every layer it has identities, stability, edges (an empty batch, one element a channel) and
+    rejection; linearity is one of every layer's. It has no relations: a part of the batch has other statistics.
+    """
 
     contract = BATCHNORM
     cells = CELLS
-    size_classes = ((8, 128), (40, 640))
+    cell_pairs = (
+        ("eval", "gamma is None"),
+        ("eval", "spatial"),
+        ("eval", "eps > 1e-5"),
+        ("training", "momentum != 0.1"),
+        ("training", "tile edge"),
+    )
+    size_classes = ((8, 128), (72, 1024))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """One part for all ranks."""
@@ -178,6 +189,40 @@ class BatchNorm(Layer):
         small = dict.fromkeys(("batch", "channels", *[f"size{k}" for k in range(space.rank)]), 2)
         for name, edge, training in product(small, edges, _modes(space)):
             yield {**self.base(space), **small, "training": training, name: edge}
+
+    def big(self, space: Space, batches: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Iterator[dict[str, int]]:
+        """The batch beside two channels, and any two sizes at once, in training and in eval."""
+        base = self.base(space)
+        names = ["batch", "channels", *[f"size{k}" for k in range(space.rank)]]
+        for training in _modes(space):
+            for batch in batches:
+                yield {**base, "training": training, "channels": 2, "batch": batch}
+            for (one, other), (first, second) in product(combinations(names, 2), pairs):
+                yield {**base, "training": training, one: first, other: second}
+
+    def long_sums(self, space: Space) -> Iterator[Case]:
+        """Every other x and dout 0, the rest 2: no partial sum of x, dout, dout * xhat or (x - mean)^2 ever falls.
+
+        The second channel has its x the other way round, so that its dgamma is negative.
+        """
+        short, *longer = space.precision.sticking
+        base = {**self.base(space), "channels": 2}
+        places = {"batch": (2 * short, *longer), **{f"size{k}": (2 * short,) for k in range(space.rank)}}
+        for training, (name, lengths) in product(_modes(space), places.items()):
+            for terms in lengths:
+                found = self.build({**base, "training": training, "batch": 1, name: terms}, space)
+                if found is None:
+                    continue
+                shape = found.shape("x")
+                dout = _by_channel(np.resize([0.0, 2.0], terms + 1), shape)
+                dout[:, 1] = dout[:, 0]
+                numbers = {
+                    "x": _by_channel(np.resize([0.0, 2.0], terms + 1), shape),
+                    "dout": dout,
+                    **dict.fromkeys(("gamma", "beta", "running_mean", "running_var"), np.ones(2)),
+                }
+                arrays = {key: None if size is None else numbers[key] for key, size in found.shapes.items()}
+                yield self._case(found, space, arrays, origin="sweep")
 
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All shapes with at least two elements a channel, every eps and momentum that is drawn."""
@@ -350,68 +395,9 @@ class BatchNorm(Layer):
         return {"out": out, "dx": dx, **tensors}
 
     def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
-        """Rounding errors carried through the formulas to first order; see `docs/tolerance.md` for the derivation.
-
-        `unit` bounds the relative error of a sum over a channel; `a` is the cancellation in x - mean, which also right
-        code suffers that folds mean and scale into one multiply-add; `off` bounds the error of xhat.
-        """
-        x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")
-        if x.size == 0:
-            return dict.fromkeys(expected, 0.0)
-        precision, options, m = case.precision, case.options, _count(case.configuration)
-        axes, column = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
-        training = options["training"]
-        terms = (m if training else 0) + 8
-        double = 2 if precision.name == "float64" else 1
-        low = LOW_ROUNDINGS * precision.roundoff if precision.low else 0.0
-        unit = terms * double * precision.accumulator + low
-        # dgamma and dbeta sum over the channel in eval too.
-        summed = (m + 8) * double * precision.accumulator + low
-        running_mean, running_var = case.wide.get("running_mean"), case.wide.get("running_var")
-        magnitude = np.abs(x)
-        if training:
-            mean = x.mean(axis=axes)
-            var = np.square(x - mean.reshape(column)).mean(axis=axes)
-        else:
-            mean, var = case.array("running_mean"), case.array("running_var")
-        scale = 1 / np.sqrt(var + options["eps"])
-        a = (magnitude + np.abs(mean).reshape(column)) * scale.reshape(column)
-        xhat = np.abs(x - mean.reshape(column)) * scale.reshape(column)
-        spread = a.mean(axis=axes).reshape(column) if training else np.zeros(())
-        off = unit * (a + spread + xhat * (1 + spread))
-        factor = np.ones(()) if gamma is None else np.abs(gamma).reshape(column)
-        shift = np.zeros(()) if beta is None else np.abs(beta).reshape(column)
-        up = np.abs(dout)
-        found: dict[str, Array | float | None] = {}
-        found["out"] = _judged(factor * off + unit * (factor * xhat + shift), factor + shift, precision.low)
-
-        slope = factor * scale.reshape(column)
-        if training:
-            cross = (up * xhat).mean(axis=axes).reshape(column)
-            carried = (up * off).mean(axis=axes).reshape(column)
-            total = unit * (1 + spread) * (up + up.mean(axis=axes).reshape(column) + xhat * cross)
-            total = total + off * cross + xhat * carried
-        else:
-            total = unit * up
-        tallest = up.max(axis=axes).reshape(column)
-        found["dx"] = _judged(slope * total, slope * tallest, precision.low)
-        if "dgamma" in expected:
-            sums = up.sum(axis=axes)
-            found["dgamma"] = _judged((up * (off + summed * xhat)).sum(axis=axes), sums, precision.low)
-        if "dbeta" in expected:
-            sums = up.sum(axis=axes)
-            exact = bool((np.rint(dout) == dout).all()) and float(sums.max()) <= 2.0**precision.digits
-            found["dbeta"] = 0.0 if exact else summed * sums
-        if running_mean is not None and running_var is not None:
-            found["running_mean"], found["running_var"] = 0.0, 0.0
-            if training:
-                centred = np.abs(x - mean.reshape(column))
-                var_off = var + 2 * (centred * (magnitude + np.abs(mean).reshape(column))).mean(axis=axes)
-                found["running_mean"] = unit * (np.abs(running_mean) + magnitude.mean(axis=axes))
-                found["running_var"] = unit * (np.abs(running_var) + 2 * var_off)
-                if m == 1 and options["running_var"] == "unbiased":
-                    found["running_var"] = None
-        return found
+        """Rounding errors carried through the formulas, see `conditioning`."""
+        wide = space.settings["parameters"] == "float32" and space.precision.low
+        return conditioning.bounds(case, expected, wide_parameters=wide)
 
     def program(self, case: Case) -> Program:
         """x and dout as (C, m), padded; a mask says which elements are there."""
@@ -486,6 +472,20 @@ class BatchNorm(Layer):
         out, pullback, updated = jax.vjp(forward, x, gamma, beta, has_aux=True)
         return (out, *updated, *pullback(dout))
 
+    def identities(
+        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+    ) -> Iterator[Identity]:
+        """In training, for every channel: sum(dx) = 0, sum(dx xhat) = gamma dgamma eps / (var + eps)^(3/2)."""
+        return algebra.identities(case, tensors, slack)
+
+    def extremes(self, space: Space) -> Iterator[Case]:
+        """A mean of many standard deviations, and no variance at all."""
+        return algebra.extremes(self, space)
+
+    def meaningless(self, space: Space) -> Iterator[Case]:
+        """An eps that is not positive, a size of zero that is not the batch's, dout of another shape."""
+        return without_meaning.batchnorm(self, space)
+
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels behind the spatial axes."""
         if settings["layout"] == "channels_last" and dimensions > 2 and tensor in ("x", "dx", "out", "dout"):
@@ -541,11 +541,6 @@ def _factors(total: int, divisor: int, count: int) -> Iterator[tuple[int, ...]]:
         if product_of_sizes % first == 0:
             for rest in _factors(product_of_sizes // first, 1, count - 1):
                 yield (first, *rest)
-
-
-def _judged(bound: Array, scale: Array, low: bool) -> Array | None:
-    """The bound; None where it exceeds a hundredth of the tensor's scale (in 16 bits a quarter): nothing would show."""
-    return None if bool((bound > scale * (0.25 if low else 0.01)).any()) else bound
 
 
 LAYER = BatchNorm()

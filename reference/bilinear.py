@@ -18,6 +18,8 @@ from backproof.conformance.layer import Space
 from backproof.conformance.precision import Precision
 from backproof.conformance.tape import Tape
 
+#: In 16 bits a bound counts every single rounding this often, so that right code stays below half of it.
+MARGIN = 2.5
 #: The sums behind each tensor: the two arrays whose products are summed.
 FACTORS = {"out": ("x", "w"), "dx": ("dout", "w"), "dw": ("x", "dout"), "db": ("dout",)}
 
@@ -49,11 +51,21 @@ _ONES = {name: np.ones(1) for name in ("x", "w", "b", "dout")}
 def fills(configuration: Configuration, precision: Precision, dtypes: Mapping[str, np.dtype]) -> Iterator[Case]:
     """The configuration with fixed small integers: all different, some of them zero, all ones."""
     for numbers in (_SIGNS if precision.low else _GENERIC, _SPARSE, _ONES):
-        arrays = {
-            name: None if shape is None else np.resize(numbers[name], shape)
-            for name, shape in configuration.shapes.items()
-        }
-        yield Case(configuration, precision.name, rounded(arrays, dtypes), "sweep", integers=True)
+        yield _filled(configuration, precision, dtypes, numbers)
+
+
+def ones(configuration: Configuration, precision: Precision, dtypes: Mapping[str, np.dtype]) -> Case:
+    """The last of the fixed fills: the sum of many ones, kept in a format of 16 bits, sticks at 2^digits."""
+    return _filled(configuration, precision, dtypes, _ONES)
+
+
+def _filled(
+    configuration: Configuration, precision: Precision, dtypes: Mapping[str, np.dtype], numbers: Mapping[str, Array]
+) -> Case:
+    arrays = {
+        name: None if shape is None else np.resize(numbers[name], shape) for name, shape in configuration.shapes.items()
+    }
+    return Case(configuration, precision.name, rounded(arrays, dtypes), "sweep", integers=True)
 
 
 def fill(configuration: Configuration, tape: Tape, precision: Precision, dtypes: Mapping[str, np.dtype]) -> Case:
@@ -91,12 +103,16 @@ def fill(configuration: Configuration, tape: Tape, precision: Precision, dtypes:
 
 def bounds(
     case: Case,
+    expected: Mapping[str, Array],
     terms: Mapping[str, int],
     absolute: Callable[[Case], Mapping[str, Array]],
     *,
+    bias_axis: int,
     exact: bool,
 ) -> dict[str, Array | float | None]:
-    """The error bound of each tensor in `terms`, which gives the number of terms of its longest sum.
+    """The error bound of each tensor in `expected`, the reference's results; `terms` are those of its longest sum.
+
+    `bias_axis` is the axis of out along which b lies.
 
     `absolute` evaluates the layer; it is asked at most once, on the absolute values of the case. `exact` False: a
     candidate that transforms (FFT, Winograd) errs by a multiple of the norms of both factors instead, spread over all
@@ -107,7 +123,8 @@ def bounds(
     limit = 2.0**precision.digits
     sums: Mapping[str, Array] | None = None
     found: dict[str, Array | float | None] = {}
-    for tensor, count in terms.items():
+    for tensor, right in expected.items():
+        count = terms[tensor]
         if not exact and tensor != "db":
             found[tensor] = _transformed(case, tensor, count)
             continue
@@ -125,19 +142,30 @@ def bounds(
         elif largest > precision.largest / 2:
             found[tensor] = None  # Right code may overflow on its way.
         else:
-            found[tensor] = unit(precision, count) * sums[tensor] + 4 * precision.underflow
+            bound = unit(precision, count) * sums[tensor] + 4 * precision.underflow
+            if precision.low:
+                bound = bound + precision.roundoff * sums[tensor] + _rounded(tensor, right, case, bias_axis)
+            found[tensor] = bound
     return found
 
 
 def unit(precision: Precision, terms: int) -> float:
     """The bound of a sum of so many products, as a multiple of the sum of the absolute products.
 
-    gamma_n of the accumulating format, once for the candidate and, in float64, once for the reference; in the formats
-    of 16 bits three roundings more: of the sum, of the bias added to it, of the result.
+    gamma_n of the accumulating format, once for the candidate and, in float64, once for the reference. Room for four
+    more roundings keeps right code below half of it where the sum has few terms.
     """
-    count = (terms + 2) * (2 if precision.name == "float64" else 1)
-    gamma = count * precision.accumulator / (1 - count * precision.accumulator)
-    return gamma + (3 * precision.roundoff if precision.low else 0.0)
+    count = (terms + 4) * (2 if precision.name == "float64" else 1)
+    return count * precision.accumulator / (1 - count * precision.accumulator)
+
+
+def _rounded(tensor: str, right: Array, case: Case, bias_axis: int) -> Array:
+    """In 16 bits the result is rounded, and the sum too where a bias is added to it."""
+    bias = case.wide.get("b") if tensor == "out" else None
+    size = np.abs(right)
+    if bias is not None:
+        size = size + np.abs(right - bias.reshape(-1, *[1] * (right.ndim - 1 - bias_axis % right.ndim)))
+    return np.asarray(MARGIN * case.precision.roundoff * size)
 
 
 def _transformed(case: Case, tensor: str, terms: int) -> float:

@@ -12,17 +12,17 @@ this sum read backwards: every product out += x w gives dx += dout w and dw += d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, product
+from itertools import combinations, count, cycle, product
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration
-from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
-from backproof.reference import bilinear
+from backproof.reference import algebra, bilinear, convolutions, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
@@ -31,6 +31,7 @@ from backproof.reference.windows import (
     axes_of,
     axis_choices,
     fold,
+    pad,
     positions,
     shapes_by_elements,
     spread,
@@ -107,17 +108,25 @@ INDICES = {
 
 
 class Conv(Layer):
-    """x is (N, C, *H), w (O, C / groups, *K), b (O,), dout and out (N, O, *Q); `rank` is the number of spatial axes."""
+    """x is (N, C, *H), w (O, C / groups, *K), b (O,), dout and out (N, O, *Q); `rank` is the number of spatial axes.
+
+    Beside the items of every layer it has identities, relations, edges (an empty batch) and rejection; linearity is one
+    of every layer's.
+    """
 
     contract = CONV
     cells = CELLS
     cell_pairs = (
         ("stride > 1", "remainder > 0"),
         ("stride > 1", "groups > 1"),
+        ("stride > 1", "options differ between axes"),
+        ("stride > 1", "padding > 0"),
         ("stride > 1", "dilation > 1"),
+        ("groups > 1", "options differ between axes"),
         ("remainder > 0", "groups > 1"),
+        ("groups > 1", "tile edge"),
     )
-    size_classes = ((64, 32, 8, 2048, 512), (160, 96, 40, 4096, 2048), (512, 256, 72, 8192, 4096))
+    size_classes = ((80, 64, 16, 2048, 512), (160, 144, 72, 4096, 1024), (512, 256, 72, 8448, 2048))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """A part for each number of spatial axes."""
@@ -141,7 +150,7 @@ class Conv(Layer):
         for option, values in (
             ("stride", [axis.stride for axis in axes]),
             ("dilation", [axis.dilation for axis in axes]),
-            ("padding", [pad for axis in axes for pad in (axis.low, axis.high)]),
+            ("padding", [side for axis in axes for side in (axis.low, axis.high)]),
         ):
             if space.takes(option):
                 forms[option] = space.forms(option)[p[f"{option}_form"]]
@@ -184,11 +193,12 @@ class Conv(Layer):
         mode = (mode >> 1) % _ways("padding_mode", space) if mode % 2 else 0
         padded = tape.byte() % 4 < 3
         forms = {option: tape.byte() % _ways(option, space) for option in ("stride", "dilation", "padding")}
-        edge, main = tape.byte(), tape.byte() % rank
-        where, wide = tape.byte(), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
+        at_edge, main = tape.byte() % 8 == 7, tape.byte() % rank
+        place, wide = tape.byte() % (4 + rank), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
+        if at_edge and place >= 4:
+            main = place - 4
         choices = [self._axis(tape, space, main=k == main, padded=padded) for k in range(rank)]
         name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
-        at_edge = edge % 8 == 7
         if at_edge:
             batch, groups, channels, filters = (min(size, 2) for size in (batch, groups, channels, filters))
             choices = [
@@ -200,7 +210,6 @@ class Conv(Layer):
                 )
                 for k, axis in enumerate(choices)
             ]
-            place = where % 5
             if place == 0:
                 batch = wide
             elif place == 1:
@@ -214,7 +223,7 @@ class Conv(Layer):
         choices = self._written(choices, forms, space)
         axes = [axis.with_meaning(name) for axis in choices]
         batch, groups, channels, filters, axes = _affordable(
-            batch, groups, channels, filters, axes, name, ROOMS[-2] if at_edge else room
+            batch, groups, channels, filters, axes, name, EDGE_ROOM if at_edge else room, main if at_edge else None
         )
         parameters = {
             "batch": batch,
@@ -308,6 +317,34 @@ class Conv(Layer):
         yield {**base, **small, **{f"kernel{k}": 3 for k in range(space.rank)}}
         yield {**base, **small, "groups": 4, "channels": 4}
 
+    def big(self, space: Space, batches: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Iterator[dict[str, int]]:
+        """The batch beside two pixels; batch and channels, batch and filters, channels and filters, any two axes."""
+        base, last = self._two_taps(space), f"size{space.rank - 1}"
+        for batch in batches:
+            yield {**base, last: 2, "batch": batch}
+        sizes = [f"size{k}" for k in range(space.rank)]
+        for (one, other), (first, second) in product(
+            (*combinations(("batch", "channels", "filters"), 2), *combinations(sizes, 2)), pairs
+        ):
+            yield {**base, one: first, other: second}
+
+    def long_sums(self, space: Space) -> Iterator[Case]:
+        """Ones: out over the channels, dx over the filters, dw and db over the samples and along every axis."""
+        base = self._two_taps(space)
+        short, *longer = space.precision.sticking
+        sizes = {f"size{k}": (short,) for k in range(space.rank)}
+        for name, lengths in {**dict.fromkeys(("channels", "filters", "batch"), (short, *longer)), **sizes}.items():
+            for terms in lengths:
+                # Two taps, or two pixels, double the terms of the other sums.
+                found = self.build({**base, name: terms if name in sizes or terms == short else terms // 2}, space)
+                if found is not None:
+                    yield bilinear.ones(found, space.precision, self.dtypes(space))
+
+    def _two_taps(self, space: Space) -> dict[str, int]:
+        """A kernel of two on the last axis, three pixels long."""
+        last = space.rank - 1
+        return {**self.base(space), f"size{last}": 3, f"kernel{last}": 2}
+
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """Every size, with kernels to 5, stride, dilation and groups to 4, padding to the dilated kernel + 2."""
         modes = range(_ways("padding_mode", space))
@@ -361,12 +398,12 @@ class Conv(Layer):
             return
         plain = Axis(3, 2, 1, 1, 0, 0)
         forms = {"mode": 0, "stride_form": 0, "dilation_form": 0, "padding_form": 0}
-        for axis, sizes, bias in product(
-            (plain, Axis(1, 1, 1, 1, 0, 0), plain._replace(stride=2), plain._replace(low=1, high=1)),
-            (Sizes(0, 1, 1, 1), Sizes(0, 1, 2, 3), Sizes(0, 2, 1, 2)),
-            bias_choices(space),
-        ):
-            parameters = {**sizes._asdict(), "bias": bias, **forms}
+        axes = (plain, Axis(1, 1, 1, 1, 0, 0), plain._replace(stride=2), plain._replace(low=1, high=1))
+        sizes = (Sizes(0, 1, 1, 1), Sizes(0, 1, 2, 3), Sizes(0, 2, 1, 2))
+        # Few different shapes: each with a bias or without one, by turns.
+        biases = cycle(bias_choices(space))
+        for (axis, size), bias in zip(product(axes, sizes), biases, strict=False):
+            parameters = {**size._asdict(), "bias": bias, **forms}
             for k in range(space.rank):
                 parameters |= axis.parameters(k)
             found = self.build(parameters, space)
@@ -386,7 +423,7 @@ class Conv(Layer):
             for size, (low, high) in zip(x.shape[2:], options["padding"], strict=True)
         ]
         plain = all(low == high == 0 for low, high in options["padding"])
-        padded_x = x if plain else _pad(x, source, options["padding"], options["padding_mode"])
+        padded_x = x if plain else pad(x, source, options["padding"], options["padding_mode"])
         cut = [
             tuple(
                 slice(k * d, k * d + (q - 1) * s + 1, s)
@@ -427,7 +464,7 @@ class Conv(Layer):
             "dw": pixels,
             "db": pixels,
         }
-        return bilinear.bounds(case, {t: counts[t] for t in expected}, self.evaluate, exact=space.exact)
+        return bilinear.bounds(case, expected, counts, self.evaluate, bias_axis=1, exact=space.exact)
 
     def program(self, case: Case) -> Program:
         """Flat arrays, and for every output pixel and tap the index of what they read; a zero behind x's and w's end
@@ -481,6 +518,28 @@ class Conv(Layer):
         out, pullback = jax.vjp(lambda x, w, b: x[reads] @ w[uses] + b, x, w, b)
         return (out, *pullback(dout))
 
+    def homogeneous(self, case: Case) -> Case:
+        """A bias of zeros."""
+        return algebra.homogeneous(case)
+
+    def identities(
+        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+    ) -> Iterator[Identity]:
+        """<out, dout> = <x, dx> = <w, dw>; db is the sum of dout."""
+        return algebra.identities(case, tensors, slack, 1)
+
+    def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
+        """The batch split; the padding put around x beforehand; groups as one dense layer; a 1x1 kernel as linear."""
+        yield from algebra.split_batch(self, case, space, "batch")
+        yield from convolutions.padded_beforehand(self, case, space)
+        yield from convolutions.block_diagonal(self, case, space)
+        if "linear" in others:
+            yield from convolutions.as_linear(case, others["linear"])
+
+    def meaningless(self, space: Space) -> Iterator[Case]:
+        """Groups that do not divide, kernels that do not fit, negative or too wide padding, arrays of other shapes."""
+        return without_meaning.conv(self, space)
+
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels of x and out behind the spatial axes."""
         if settings["layout"] == "channels_last" and tensor in ("x", "dx", "out", "dout"):
@@ -494,6 +553,8 @@ def _ways(option: str, space: Space) -> int:
 
 
 #: How much a drawn case may cost: output pixels of all samples, terms of a sum over all channels. Most are small.
+#: At the edge of a tile there is room for it in any one place.
+EDGE_ROOM = (512, 256)
 ROOMS = (
     (64, 32),
     (64, 32),
@@ -516,12 +577,26 @@ def _affordable(
     axes: list[Axis],
     mode: str,
     room: tuple[int, int],
+    main: int | None = None,
 ) -> tuple[int, int, int, int, list[Axis]]:
-    """The sizes, cut down until the case fits the room."""
+    """The sizes, cut down until the case fits the room; at the edge of a tile all but the edge, the main axis last."""
     rows, terms = room
+    samples = 1 if main is None else batch
+    planes = samples * (1 if main is None else groups * channels)
     taps = prod([axis.kernel for axis in axes])
-    while taps > terms or prod([axis.out for axis in axes]) > rows or prod([axis.size for axis in axes]) > 512:
-        large = max(range(len(axes)), key=lambda k: axes[k].kernel * axes[k].out * axes[k].size)
+    while (
+        taps > terms
+        or samples * prod([axis.out for axis in axes]) > rows
+        or prod([axis.size for axis in axes]) > 512
+        or planes * prod([axis.size for axis in axes]) > 2000
+    ):
+        large = max(
+            range(len(axes)),
+            key=lambda k: (
+                main not in (None, k) and axes[k].out * axes[k].size > 1,
+                axes[k].kernel * axes[k].out * axes[k].size,
+            ),
+        )
         axis = axes[large]
         smaller = axis._replace(kernel=max(1, axis.kernel - 1), size=max(1, axis.size - axis.stride))
         smaller = smaller.with_meaning(mode)
@@ -536,18 +611,6 @@ def _affordable(
     # x fits the middle one of the oracle's size classes.
     samples = min(rows // pixels, 2000 // (groups * channels * prod([axis.size for axis in axes])))
     return min(batch, max(1, samples)), groups, channels, filters, axes
-
-
-def _pad(x: Array, source: Sequence[Array], padding: Sequence[tuple[int, int]], mode: str) -> Array:
-    if mode == "zeros":
-        room = [size + low + high for size, (low, high) in zip(x.shape[2:], padding, strict=True)]
-        inner = [slice(low, low + size) for size, (low, _) in zip(x.shape[2:], padding, strict=True)]
-        out = np.zeros((*x.shape[:2], *room))
-        out[(slice(None), slice(None), *inner)] = x
-        return out
-    for axis, index in enumerate(source):
-        x = x.take(index, axis + 2)
-    return x
 
 
 def _read_pixels(size: Sequence[int], kernel: Sequence[int], out: Sequence[int], options: Mapping[str, Any]) -> Array:

@@ -7,22 +7,24 @@ dout over all leading axes (Goodfellow, Bengio, Courville, Deep Learning, sectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, product
+from itertools import combinations, count, product
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration
-from backproof.conformance.layer import Layer, Part, Program, Space
+from backproof.conformance.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
-from backproof.reference import bilinear
+from backproof.reference import algebra, bilinear, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import LINEAR
 
 LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
 FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
+#: The most rows of a drawn case, and where a leading axis stands at the edge of a tile.
+ROWS, WIDE_ROWS = 36, 288
 
 
 CELLS: Mapping[str, Callable[[Configuration], bool]] = {
@@ -39,11 +41,16 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
 
 
 class Linear(Layer):
-    """x is (*L, D), w (D, C), b (C,), dout and out (*L, C); `rank` is x's."""
+    """x is (*L, D), w (D, C), b (C,), dout and out (*L, C); `rank` is x's.
+
+    Beside the items of every layer it has identities, relations, edges (an empty batch) and rejection; linearity is one
+    of every layer's.
+    """
 
     contract = LINEAR
     cells = CELLS
-    size_classes = ((36, 8, 8), (288, 40, 40))
+    cell_pairs = (("rank > 2", "no bias"), ("rank > 2", "tile edge"))
+    size_classes = ((ROWS, 8, 8), (WIDE_ROWS, 72, 72))
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """One part for all ranks."""
@@ -62,13 +69,23 @@ class Linear(Layer):
         return Configuration(parameters, shapes, {}, {}, space.rank, 0)
 
     def draw(self, tape: Tape, space: Space) -> Configuration:
-        """Sizes to 6 and 8; in one case of eight one of them stands at the edge of a tile, the others at 3 or less."""
-        names = [f"batch{k}" for k in range(space.rank - 1)] + ["inputs", "outputs"]
+        """Sizes to 6 and 8; in one case of eight one of them stands at the edge of a tile, the others at 3 or less.
+
+        The last of three and more leading axes are cut down where they would make too many rows.
+        """
+        leading = [f"batch{k}" for k in range(space.rank - 1)]
+        names = [*leading, "inputs", "outputs"]
         sizes = {name: tape.pick(LEAD if name.startswith("batch") else FEATURES) for name in names}
         bias, edge, where, wide = tape.pick(bias_choices(space)[::-1]), tape.byte(), tape.byte(), tape.byte()
-        if edge % 8 == 7:
+        large = names[where % len(names)] if edge % 8 == 7 else None
+        if large is not None:
             sizes = {name: min(size, 3) for name, size in sizes.items()}
-            sizes[names[where % len(names)]] = TILE_EDGES[wide % len(TILE_EDGES)]
+            sizes[large] = TILE_EDGES[wide % len(TILE_EDGES)]
+        room = WIDE_ROWS if large in leading else ROWS
+        for name in reversed(leading):
+            if name != large:
+                others = prod([sizes[other] for other in leading if other != name])
+                sizes[name] = max(1, min(sizes[name], room // others))
         configuration = self.build({**sizes, "bias": bias}, space)
         assert configuration is not None
         return configuration
@@ -88,6 +105,24 @@ class Linear(Layer):
         base = self.base(space)
         small = {name: 2 for name in base if name != "bias"}
         return ({**base, **small, name: edge} for name in small for edge in edges)
+
+    def big(self, space: Space, batches: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Iterator[dict[str, int]]:
+        """Every leading axis beside features of 2; any two sizes at once."""
+        base = self.base(space)
+        names = [name for name in base if name != "bias"]
+        for name, batch in product(names[:-2], batches):
+            yield {**base, "inputs": 2, "outputs": 2, name: batch}
+        for (one, other), (first, second) in product(combinations(names, 2), pairs):
+            yield {**base, one: first, other: second}
+
+    def long_sums(self, space: Space) -> Iterator[Case]:
+        """Ones: out over the inputs, dx over the outputs, dw and db over every leading axis."""
+        base = {**self.base(space), "inputs": 2, "outputs": 2}
+        names = [name for name in base if name != "bias"]
+        for name, terms in product(names, space.precision.sticking):
+            found = self.build({**base, name: terms}, space)
+            if found is not None:
+                yield bilinear.ones(found, space.precision, self.dtypes(space))
 
     def ascending(self, space: Space) -> Iterator[Configuration]:
         """All shapes by their number of elements."""
@@ -139,7 +174,7 @@ class Linear(Layer):
         inputs, outputs = case.configuration.shape("w")
         rows = prod(case.configuration.shape("x")[:-1])
         counts = {"out": inputs + 1, "dx": outputs, "dw": rows, "db": rows}
-        return bilinear.bounds(case, {t: counts[t] for t in expected}, self.evaluate, exact=space.exact)
+        return bilinear.bounds(case, expected, counts, self.evaluate, bias_axis=-1, exact=space.exact)
 
     def program(self, case: Case) -> Program:
         """Matrices padded with zeros."""
@@ -171,6 +206,24 @@ class Linear(Layer):
 
         out, pullback = jax.vjp(lambda x, w, b: x @ w + b, x, w, b)
         return (out, *pullback(dout))
+
+    def homogeneous(self, case: Case) -> Case:
+        """A bias of zeros."""
+        return algebra.homogeneous(case)
+
+    def identities(
+        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+    ) -> Iterator[Identity]:
+        """<out, dout> = <x, dx> = <w, dw>; db is the sum of dout."""
+        return algebra.identities(case, tensors, slack, -1)
+
+    def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
+        """The batch split along its first axis."""
+        return algebra.split_batch(self, case, space, "batch0")
+
+    def meaningless(self, space: Space) -> Iterator[Case]:
+        """w or dout of another shape; a size of zero that is no batch's."""
+        return without_meaning.linear(self, space)
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "oi" exchanges the axes of w."""

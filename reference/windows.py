@@ -95,6 +95,19 @@ def positions(size: int, low: int, high: int, mode: str) -> Array:
     return at
 
 
+def pad(x: Array, source: Sequence[Array], padding: Sequence[tuple[int, int]], mode: str) -> Array:
+    """x (N, C, *S) with its padding around it; `source` says what each padded pixel shows, as `positions` does."""
+    if mode == "zeros":
+        room = [size + low + high for size, (low, high) in zip(x.shape[2:], padding, strict=True)]
+        inner = [slice(low, low + size) for size, (low, _) in zip(x.shape[2:], padding, strict=True)]
+        out = np.zeros((*x.shape[:2], *room))
+        out[(slice(None), slice(None), *inner)] = x
+        return out
+    for axis, index in enumerate(source):
+        x = x.take(index, axis + 2)
+    return x
+
+
 def fold(padded: Array, source: Sequence[Array], shape: Sequence[int], options: Mapping[str, Any]) -> Array:
     """The adjoint of padding: the gradient of every padded pixel goes to the pixel that it shows."""
     if options["padding_mode"] == "zeros":

@@ -33,6 +33,10 @@ OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "tr
 #: Where there are more smaller configurations, so many are tried, picked at random; now there are 91 at most.
 MOST_TRIED = 120
 
+#: What this file's own judge knows: values and state. Lists are shrunk no further, and the items that hold results
+#: against each other have no truth of their own.
+JUDGED = ("out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var", "purity", "repeatability")
+
 on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.layer}-{fault.name}")
 
 
@@ -62,7 +66,7 @@ def test_exactly_the_right_checks_fail(fault: Fault, seed: int) -> None:
     hearing = first_hearing(fault) if seed == 0 else next(hearings(fault.spec, fault.layer, seed))
     failed = {check: hearing.tally(check).failed for check in hearing.checks}
     assert hearing.part.title == fault.only_part
-    assert {check for check, cases in failed.items() if cases} == fault.caught_by
+    assert fault.caught_by <= {check for check, cases in failed.items() if cases} <= fault.caught_by | fault.sometimes
     assert {discrepancy.kind for cases in failed.values() for *_, discrepancy in cases} == fault.kinds
 
 
@@ -81,7 +85,7 @@ def test_most_counterexamples_are_proved() -> None:
 @on_each_fault
 def test_nothing_smaller_fails(fault: Fault) -> None:
     for check, found in counterexamples(fault):
-        if check == "edges" or not found.proved:  # the edges are a fixed list, shrunk no further
+        if check not in JUDGED or not found.proved:
             continue
         failure, case = (check, found.discrepancy.kind), found.case
         size = case.configuration.size

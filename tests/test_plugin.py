@@ -42,6 +42,10 @@ def linear_backward(dout, cache):
 WRONG = RIGHT.replace("return dout @ w.T", "return 2 * dout @ w.T")
 OWN = "def test_own():\n    pass\n"
 OUT, DX, DW = ([f"backproof::linear::{check}::{d}" for d in ("float64", "float32")] for check in ("out", "dx", "dw"))
+#: What a wrong dx fails: dx itself, and what ties it to the other results.
+WRONG_DX = [*DX, *(name.replace("::dx::", "::identities::") for name in DX)]
+DX_TOLD = "dx[0, 0] is 2, must be 1 (off by 1)."
+TIED = "<x, dx> is 2, must equal <out, dout> = 1 (off by 1)."
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 def test_a_wrong_adapter_fails_in_the_items_that_are_wrong(story: Story) -> None:
     assert story.wrong.code == 1, story.wrong.text
     assert (story.report["conforms"], story.report["complete"]) == (False, True)
-    assert [item["id"] for item in story.report["items"] if item["outcome"] != "passed"] == DX
+    assert [item["id"] for item in story.report["items"] if item["outcome"] != "passed"] == WRONG_DX
 
 
 def test_a_failure_is_told_in_full(story: Story) -> None:
@@ -240,8 +244,8 @@ def test_a_failure_is_told_in_full(story: Story) -> None:
     assert "Minimal: there is no smaller configuration." in text
     assert f"run again: pytest --impl=wrong.py --impl-profile=quick --impl-examples=5 {DX[0]}" in text
     assert f"FAILED {DX[0]} - dx[0, 0] is 2, must be 1 (off by 1)." in text
-    assert "linear: does not conform: 2 of " in text
-    assert "items failed (linear dx)" in text
+    assert "linear: does not conform: 4 of " in text
+    assert "items failed (linear dx, linear identities)" in text
     assert "Traceback" not in text
     assert "kept from an earlier run" not in text
 
@@ -262,22 +266,22 @@ def test_a_failure_is_reported_in_full(story: Story) -> None:
 def test_junit_gives_the_failure_in_one_line(story: Story) -> None:
     tree = ElementTree.parse(story.wrong.folder / "wrong.xml")
     messages = [failure.attrib["message"] for failure in tree.iter("failure")]
-    assert messages == ["dx[0, 0] is 2, must be 1 (off by 1)."] * 2
+    assert messages == [DX_TOLD] * 2 + [TIED] * 2
 
 
 def test_a_failing_case_is_kept_and_judged_first_until_it_passes(story: Story) -> None:
-    files = [f"{name.replace('::', '.')}.0.json" for name in sorted(DX)]
+    files = [f"{name.replace('::', '.')}.0.json" for name in sorted(WRONG_DX)]
     assert story.kept[0] == files
     # A broken file is no error, and gone when its item has been judged.
     assert story.kept[1] == sorted([*files, "backproof.linear.dw.float64.0.json"])
-    assert story.again.text.count("This case was kept from an earlier run.") == 2
+    assert story.again.text.count("This case was kept from an earlier run.") == 4
     assert story.mended.code == 0, story.mended.text
     assert story.kept[2] == []
 
 
 def test_last_failed_runs_the_failures_alone(story: Story) -> None:
     assert story.again.code == 1
-    assert list(story.again.outcomes) == DX
+    assert list(story.again.outcomes) == WRONG_DX
     assert (story.again.report["conforms"], story.again.report["complete"]) == (False, False)
 
 
@@ -290,7 +294,7 @@ def test_xdist_gives_the_same_report(story: Story, tmp_path: Path) -> None:
     assert kept(folder) == story.kept[0]
     assert f"FAILED {DX[0]} - dx[0, 0] is 2, must be 1 (off by 1)." in spread.text
     messages = [failure.attrib["message"] for failure in ElementTree.parse(folder / "wrong.xml").iter("failure")]
-    assert messages == ["dx[0, 0] is 2, must be 1 (off by 1)."] * 2
+    assert messages == [DX_TOLD] * 2 + [TIED] * 2
 
 
 # The schema
@@ -533,7 +537,9 @@ def test_an_interrupted_run_writes_a_whole_report(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     met = write(tmp_path_factory.mktemp("met"), {"wrong.py": WRONG})
-    (met / "known.txt").write_text("# What we know.\n\nbackproof::linear::dx::*  # twice too large\n")
+    (met / "known.txt").write_text(
+        "# What we know.\n\nbackproof::linear::dx::*  # twice too large\nbackproof::linear::identities::*\n"
+    )
     unmet = write(tmp_path_factory.mktemp("unmet"), {"wrong.py": WRONG})
     (unmet / "known.txt").write_text(
         f"backproof::linear::dx::*\n{DW[0]}\nbackproof::linear::o*  # all of them\nbackproof::conv2d::*\n"
@@ -555,7 +561,7 @@ def test_a_known_failure_does_not_fail_the_run(known: Sequence[Run]) -> None:
     assert (met.report["conforms"], met.report["complete"]) == (False, True)
     assert all(item["failures"] for item in met.report["items"] if item["outcome"] == "xfailed")
     assert met.text.count("twice too large") == 2
-    assert re.search(r"^linear: 2 of \d+ items failed as known", met.text, re.MULTILINE)
+    assert re.search(r"^linear: 4 of \d+ items failed as known", met.text, re.MULTILINE)
     assert "known.txt: " not in met.text
     jsonschema.validate(met.report, schema(), jsonschema.Draft202012Validator)
 
@@ -608,11 +614,11 @@ def test_two_candidates_in_one_file_are_judged_apart(tmp_path: Path) -> None:
     folder = write(tmp_path, {"adapter.py": pair})
     wrong = run(folder, "--impl=adapter.py:b", *FEW, "--impl-report=report.json")
     assert wrong.code == 1, wrong.text
-    assert [name for name, outcome in wrong.outcomes.items() if outcome == "failed"] == DX[:1]
+    assert [name for name, outcome in wrong.outcomes.items() if outcome == "failed"] == WRONG_DX[::2]
     right = run(folder, "--impl=adapter.py:a", *FEW, "--impl-report=report.json")
     assert right.code == 0, right.text
     assert right.report["impl"] == "adapter.py:a"
-    assert len(kept(folder)) == 1  # that of b
+    assert len(kept(folder)) == 2  # those of b
 
 
 def test_what_is_refused_is_told_and_never_passed(tmp_path: Path) -> None:

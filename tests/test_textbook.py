@@ -94,6 +94,11 @@ def test_linear_over_an_empty_batch(leading: tuple[int, ...]) -> None:
         ([(4, 3), (2, 3)], "have 3 entries, but w takes 2"),
         ([(4, 2), (2, 3), (2,)], "b must have shape"),
         ([(4, 0), (0, 3)], "at least one input"),
+        ([(4, 2), (2, 0)], "at least one input and one output"),
+        ([(4, 1), (2, 3)], "have 1 entries, but w takes 2"),
+        ([(4, 2), (1, 3)], "have 2 entries, but w takes 1"),
+        ([(4, 2), (2, 3), (1,)], "b must have shape"),
+        ([(4, 2), (2, 3), (1, 3)], "b must have shape"),
     ],
 )
 def test_linear_shapes_without_meaning(shapes: list[tuple[int, ...]], message: str) -> None:
@@ -319,7 +324,12 @@ def test_conv_over_an_empty_batch(mode: str, size: tuple[int, ...]) -> None:
         ((1, 1, 4, 4), (1, 1, 2), {}, "spatial axes"),
         ((1, 0, 4), (1, 0, 2), {}, "Only the batch may be empty"),
         ((1, 2, 4), (0, 2, 2), {}, "Only the batch may be empty"),
+        ((1, 1, 0), (1, 1, 1), {"padding": 1}, "Only the batch may be empty"),
+        ((1, 1, 4), (1, 1, 0), {}, "Only the batch may be empty"),
         ((1, 3, 4), (2, 1, 2), {"groups": 2}, "groups must divide 3 channels"),
+        ((1, 3, 4), (3, 1, 2), {"groups": 2}, "groups must divide 3 channels and 3 filters"),
+        ((1, 2, 4), (2, 2, 2), {"groups": -1}, "groups must divide"),
+        ((1, 2, 4), (2, 1, 2), {}, "w must take 2 channels a group, but it takes 1"),
         ((1, 2, 4), (2, 1, 2), {"groups": 0}, "groups must divide"),
         ((1, 2, 4), (3, 1, 2), {"groups": 2}, "3 filters"),
         ((1, 4, 4), (2, 4, 2), {"groups": 2}, "w must take 2 channels a group, but it takes 4"),
@@ -333,6 +343,10 @@ def test_conv_over_an_empty_batch(mode: str, size: tuple[int, ...]) -> None:
         ((1, 1, 4), (1, 1, 2), {"padding": 4, "padding_mode": "reflect"}, "less than the size 4"),
         ((1, 1, 4), (1, 1, 2), {"padding": 5, "padding_mode": "circular"}, "at most the size 4"),
         ((1, 1, 4), (1, 1, 3), {"dilation": 2}, "spans 5, but the padded input only 4"),
+        ((1, 1, 2), (1, 1, 5), {"padding": 1}, "spans 5, but the padded input only 4"),
+        ((1, 1, 4), (1, 1, 2), {"padding": ((0, 4),), "padding_mode": "reflect"}, "less than the size 4"),
+        ((1, 1, 1), (1, 1, 1), {"padding": ((1, 0),), "padding_mode": "reflect"}, "less than the size 1"),
+        ((1, 1, 4), (1, 1, 2), {"padding": ((-1, 0),), "padding_mode": "replicate"}, "must not be negative"),
     ],
 )
 def test_conv_cases_without_meaning(
@@ -499,6 +513,11 @@ def test_batchnorm_over_one_element() -> None:
         ((4, 2), {"training": False}, "Evaluation needs"),
         ((4, 2), {"eps": 0.0}, "eps must be above 0"),
         ((4, 2), {"eps": -1e-5}, "eps must be above 0"),
+        ((4, 2), {"eps": float("nan")}, "eps must be above 0"),
+        ((4, 2), {"gamma": np.ones(1)}, "gamma must have shape"),
+        ((4, 2), {"beta": np.ones(1)}, "beta must have shape"),
+        ((4, 2), {"running_mean": np.ones(2), "running_var": np.ones(1)}, "running_var must have shape"),
+        ((4, 2, 0, 3), {"training": False}, "Only the batch may be empty"),
     ],
 )
 def test_batchnorm_cases_without_meaning(shape: tuple[int, ...], options: dict[str, Any], message: str) -> None:
@@ -540,6 +559,55 @@ def test_results_have_the_dtype_and_the_float32_sums_rounded_to_it(dtype: Any) -
         expected = [out, *running, *backward(dout.astype(np.float32), cache)]
         for result, right in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, right.astype(dtype))
+
+
+@pytest.mark.parametrize(("dtype", "large"), [(np.float16, 2048.0), (ml_dtypes.bfloat16, 256.0)])
+def test_sums_of_16_bits_are_kept_in_float32(dtype: Any, large: float) -> None:
+    # After `large` the format counts in twos: one after the other, the ones behind it would all be lost.
+    terms, ones = np.array([large, 1, 1, 1, 1], dtype), np.ones(5, dtype)
+    right = large + 4
+    out, cache = textbook.linear_forward(terms[None], ones[:, None])
+    assert float(out[0, 0]) == right
+    assert float(textbook.linear_backward(ones[:1, None], cache)[1][0, 0]) == large
+    out, cache = textbook.linear_forward(ones[:, None], ones[:1, None], ones[:1])
+    assert [float(gradient.ravel()[0]) for gradient in textbook.linear_backward(terms[:, None], cache)[1:]] == [
+        right
+    ] * 2
+    out, cache = textbook.conv_forward(terms[None, None], ones[None, None])
+    assert float(out[0, 0, 0]) == right
+    out, cache = textbook.conv_forward(ones[None, None], ones[:1, None, None], ones[:1])
+    assert [float(gradient.ravel()[0]) for gradient in textbook.conv_backward(terms[None, None], cache)[1:]] == [
+        right
+    ] * 2
+    out, cache = textbook.batchnorm_forward(ones[:, None], ones[:1], ones[:1])
+    assert float(textbook.batchnorm_backward(terms[:, None], cache)[2][0]) == right
+    # Half of the mean of five: rounded once, at the end.
+    zero, one = np.zeros(1, dtype), ones[:1]
+    *_, mean, _ = textbook.batchnorm_forward(terms[:, None], running_mean=zero, running_var=one, momentum=0.5)
+    assert mean[0] == np.float32(right / 10).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_float32_parameters_under_16_bits(dtype: Any, training: bool) -> None:
+    rng = np.random.default_rng(33)
+    x, dout = (plain(rng, (6, 3)).astype(dtype) for _ in range(2))
+    gamma, beta, mean, var = (np.float32(abs(plain(rng, (3,)))) for _ in range(4))
+    given = {"eps": 1e-3, "training": training, "running_mean": mean, "running_var": var}
+    results, expected = [], []
+    for found, wide in ((results, False), (expected, True)):
+        arrays = [a.astype(np.float32) if wide else a for a in (x, dout)]
+        out, cache, *running = textbook.batchnorm_forward(arrays[0], gamma, beta, **given)
+        found += [out, *running, *textbook.batchnorm_backward(arrays[1], cache)]
+    for name, result, right in zip(("out", "mean", "var", "dx", "dgamma", "dbeta"), results, expected, strict=True):
+        assert result.dtype == (dtype if name in ("out", "dx") else np.float32)
+        np.testing.assert_array_equal(result, right.astype(result.dtype))
+
+
+def test_what_holds_no_floating_point_numbers_has_no_gradients() -> None:
+    for dtype in (np.dtype("V2"), np.dtype([("a", np.float32)]), np.dtype(bool), np.dtype(np.complex64)):
+        with pytest.raises(TypeError, match="Backprop needs floating point arrays"):
+            numerical.precision(np.zeros((2, 2)), np.zeros((2, 2), dtype))
 
 
 def test_gradients_have_the_dtypes_of_their_arrays() -> None:
@@ -586,7 +654,8 @@ def test_strides_do_not_matter(arrange: Callable[[Array], Array]) -> None:
 def test_dout_of_another_shape_has_no_meaning() -> None:
     for forward, backward, arrays, options in every_layer(np.float64):
         out, cache, *_ = forward(*arrays, **options)
-        for wrong in (out[:1], out[..., :1], out[None]):
+        ones = np.ones((1,) * out.ndim)
+        for wrong in (out[:1], out[..., :1], out[:, :1], out[None], out[0], out[:0], ones, np.ones(1), np.ones(())):
             with pytest.raises(ValueError, match="dout must have shape"):
                 backward(wrong, cache)
 

@@ -1,24 +1,49 @@
 """What every right implementation does, one property a file.
 
 A property is a function of a case, the candidate and the law. It calls the candidate, never raises for what it finds,
-and returns what became of each item that it decides.
+and returns what became of each item that it decides. Its docstring begins with the sentence that it judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case
 from backproof.conformance.law import Law
+from backproof.conformance.properties.aliasing import aliasing
+from backproof.conformance.properties.identities import identities
+from backproof.conformance.properties.linearity import linearity
+from backproof.conformance.properties.memory_layout import memory_layout
 from backproof.conformance.properties.purity import purity
+from backproof.conformance.properties.rejection import rejection
+from backproof.conformance.properties.relations import relations
 from backproof.conformance.properties.repeatability import repeatability
-from backproof.conformance.properties.tensors import edges, tensors
+from backproof.conformance.properties.tensors import edges, stability, tensors
 from backproof.conformance.verdict import Judgement
 
 Property = Callable[[Case, Candidate, Law], Judgement]
 
 #: The items that are no tensor's, in the order of the report, each with its property.
-OTHERS: dict[str, Property] = {"purity": purity, "repeatability": repeatability, "edges": edges}
+OTHERS: Mapping[str, Property] = MappingProxyType(
+    {
+        "linearity": linearity,
+        "identities": identities,
+        "relations": relations,
+        "memory_layout": memory_layout,
+        "purity": purity,
+        "aliasing": aliasing,
+        "repeatability": repeatability,
+        "stability": stability,
+        "edges": edges,
+        "rejection": rejection,
+    }
+)
 
-__all__ = ["OTHERS", "Property", "edges", "purity", "repeatability", "tensors"]
+#: Those that go through a fixed list of cases, and the method of a layer's page that gives it.
+LISTED: Mapping[str, str] = MappingProxyType({"stability": "extremes", "edges": "edges", "rejection": "meaningless"})
+#: Those that only some layers have: the ones whose pages have the method.
+OF_SOME: Mapping[str, str] = MappingProxyType({"identities": "identities", "relations": "relations", **LISTED})
+
+__all__ = ["LISTED", "OF_SOME", "OTHERS", "Property", "tensors"]

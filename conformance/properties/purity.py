@@ -20,7 +20,7 @@ def purity(case: Case, candidate: Candidate, law: Law) -> Judgement:
     zones: list[Array] = []
     given: list[Array] = []
 
-    def allocate(array: Array) -> Array:
+    def allocate(name: str, array: Array) -> Array:
         size = array.size * array.itemsize
         zone = np.full(size + 2 * BORDER, GUARD, np.uint8)
         inner = zone[BORDER : BORDER + size].view(array.dtype).reshape(array.shape)

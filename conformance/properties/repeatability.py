@@ -15,10 +15,8 @@ Results = Mapping[str, "Array | Problem | None"]
 
 
 def repeatability(case: Case, candidate: Candidate, law: Law) -> Judgement:
-    """A second backward on the same cache, and two forwards before their backwards in either order, give what the plain
-    call gives.
-    """
-    other = _other(case)
+    """A second backward on one cache, and two forwards before their backwards, give what the plain call gives."""
+    other = other_of(case)
     try:
         plain = _plain(case, candidate)
         plain_other = _plain(other, candidate)
@@ -81,7 +79,7 @@ def _interleaved(
     return None
 
 
-def _other(case: Case) -> Case:
+def other_of(case: Case) -> Case:
     """Another case of the same shapes: the numbers reversed, scaled and shifted, so that no stale cache goes unseen."""
     arrays = {name: None if a is None else _changed(name, a) for name, a in case.arrays.items()}
     return case.with_arrays(arrays, case.origin)

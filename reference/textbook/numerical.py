@@ -17,11 +17,13 @@ STEP = float(np.finfo(np.float64).eps) ** (1 / 3)
 def precision(*arrays: Array | None) -> np.dtype[Any]:
     """The dtype to compute in: the widest of the arrays', but float32 at least. None counts for nothing.
 
+    So float16 and bfloat16 are computed in float32, sums included, and only the results are rounded to them.
+
     Raises TypeError for arrays that do not hold floating point numbers.
     """
     dtypes = [array.dtype for array in arrays if array is not None]
     for dtype in dtypes:
-        if dtype.kind not in "fV":  # V: bfloat16, which NumPy knows as an extension type
+        if dtype.kind != "f" and dtype.name != "bfloat16":  # which is an extension to NumPy, of no kind of its own
             raise TypeError(f"Backprop needs floating point arrays; one of these holds {dtype}.")
     return np.result_type(np.float32, *dtypes)
 

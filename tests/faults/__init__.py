@@ -17,14 +17,16 @@ T = TypeVar("T", bound=type)
 class Fault:
     """One candidate: `caught_by` are the checks that fail, `kinds` the kinds of their failures.
 
-    `source` is its entry in the catalogue of mistakes: H for a published one, M for one that people make
-    by hand; "own" if it is in neither. `only_part` is the part that it is judged in, such as "conv2d".
+    `sometimes` are those that may fail as well, as the drawn cases fall. `source` is its entry in the catalogue of
+    mistakes: H for a published one, M for one that people make by hand; "own" if it is in neither. `only_part` is the
+    part that it is judged in, such as "conv2d".
     """
 
     name: str
     layer: str
     adapter: type
     caught_by: frozenset[str]
+    sometimes: frozenset[str]
     kinds: frozenset[str]
     cause: str
     source: str
@@ -45,7 +47,7 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(caught_by: str, kinds: str, source: str) -> Callable[[T], T]:
+def fault(caught_by: str, kinds: str, source: str, sometimes: str = "") -> Callable[[T], T]:
     """Adds the class below to the faults; its docstring is the cause."""
 
     def collect(adapter: T) -> T:
@@ -57,6 +59,7 @@ def fault(caught_by: str, kinds: str, source: str) -> Callable[[T], T]:
                 layer=layer,
                 adapter=adapter,
                 caught_by=frozenset(caught_by.split()),
+                sometimes=frozenset(sometimes.split()),
                 kinds=frozenset(kinds.split()),
                 cause=(adapter.__doc__ or "").strip(),
                 source=source,

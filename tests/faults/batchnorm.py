@@ -113,7 +113,7 @@ class Bare(BatchNorm):
         return super().batchnorm_backward(dout, cache)[:2]
 
 
-@fault("dx", "value", "M52")
+@fault("dx identities", "value", "M52")
 class leaves_out_the_path_through_the_mean(Plain):
     """dx lacks -dbeta / m."""
 
@@ -121,7 +121,7 @@ class leaves_out_the_path_through_the_mean(Plain):
         return super().dx(upstream, dgamma, 0, cache)
 
 
-@fault("dx", "value", "M51")
+@fault("dx identities", "value", "M51")
 class leaves_out_the_path_through_the_variance(Plain):
     """dx lacks -xhat dgamma / m."""
 
@@ -129,7 +129,7 @@ class leaves_out_the_path_through_the_variance(Plain):
         return super().dx(upstream, 0, dbeta, cache)
 
 
-@fault("dx edges", "value nonfinite", "M55")
+@fault("dx edges identities", "value nonfinite", "M55")
 class divides_by_one_less(Plain):
     """dx takes the path through the variance over m - 1."""
 
@@ -138,7 +138,7 @@ class divides_by_one_less(Plain):
         return super().dx(upstream, dgamma * m / (m - 1), dbeta, cache)
 
 
-@fault("dx", "value", "M58")
+@fault("dx identities linearity", "value", "M58")
 class leaves_gamma_out_of_dx(Plain):
     """dx is that of gamma 1."""
 
@@ -146,7 +146,7 @@ class leaves_gamma_out_of_dx(Plain):
         return super().dx(upstream, dgamma, dbeta, cache._replace(gamma=1))
 
 
-@fault("dx", "value", "H147")
+@fault("dx identities", "value", "H147")
 class scales_one_term_by_gamma(Plain):
     """gamma multiplies dout, but neither of the two means of dx."""
 
@@ -154,7 +154,7 @@ class scales_one_term_by_gamma(Plain):
         return super().dx(cache.gamma * upstream, dgamma, dbeta, cache._replace(gamma=1))
 
 
-@fault("dgamma", "value", "M60")
+@fault("dgamma identities", "value", "M60")
 class weighs_dgamma_by_x(Plain):
     """dgamma is the sum of dout x, not of dout xhat."""
 
@@ -163,7 +163,7 @@ class weighs_dgamma_by_x(Plain):
         return dx, (dout * cache.rows).sum(axis=0), dbeta
 
 
-@fault("dgamma dbeta", "value", "M61")
+@fault("dgamma dbeta identities", "value", "M61")
 class averages_the_gradients_of_the_parameters(Plain):
     """dgamma and dbeta are means over the batch instead of sums."""
 
@@ -181,7 +181,7 @@ class recovers_xhat_from_the_output(Plain):
         return super().batchnorm_backward(dout, cache._replace(xhat=xhat))
 
 
-@fault("dx", "value", "M66")
+@fault("dx identities", "value", "M66")
 class takes_the_scale_for_the_variance(Plain):
     """The backward computes 1 / sqrt(var + eps) of what is 1 / sqrt(var + eps) already."""
 
@@ -190,7 +190,7 @@ class takes_the_scale_for_the_variance(Plain):
         return super().dx(upstream, dgamma, dbeta, cache._replace(scale=scale))
 
 
-@fault("out dx dgamma", "value", "M62")
+@fault("out dx dgamma identities stability", "value", "M62")
 class adds_eps_to_the_deviation(Softened):
     """x is divided by sqrt(var) + eps; eps stands outside the root."""
 
@@ -198,7 +198,7 @@ class adds_eps_to_the_deviation(Softened):
         return 1 / (np.sqrt(var) + eps)
 
 
-@fault("out dx dgamma", "value", "H121")
+@fault("out dx dgamma identities", "value", "H121")
 class keeps_eps_from_being_small(Softened):
     """An eps below 1e-5 is taken for 1e-5."""
 
@@ -206,7 +206,7 @@ class keeps_eps_from_being_small(Softened):
         return super().scale(var, max(eps, 1e-5), training)
 
 
-@fault("dx", "value", "M64")
+@fault("dx identities", "value", "M64")
 class divides_by_the_batch_alone(Imaged):
     """The means of dx are over N, though an image has more elements a channel."""
 
@@ -217,7 +217,7 @@ class divides_by_the_batch_alone(Imaged):
         return self.images(dx, dout.shape), dgamma, dbeta
 
 
-@fault("out dx dgamma dbeta", "value", "M65")
+@fault("out dx dgamma dbeta identities", "value", "M65")
 class reshapes_images_without_a_transpose(Imaged):
     """(N, C, H, W) is read as (N H W, C), which mixes channels and pixels."""
 
@@ -297,7 +297,7 @@ class cannot_do_without_gamma(Bare):
         return BatchNorm.batchnorm_backward(self, dout, cache)[:2]
 
 
-@fault("purity", "mutation", "M13")
+@fault("purity memory_layout", "mutation crash", "M13")
 class multiplies_dout_in_place(Plain):
     """dx is built in dout."""
 
@@ -317,3 +317,17 @@ class keeps_the_statistics_on_the_layer(Plain):
 
     def dx(self, upstream, dgamma, dbeta, cache):
         return super().dx(upstream, dgamma, dbeta, cache._replace(scale=self.last))
+
+
+@fault("stability", "value", "H141")
+class squares_before_it_subtracts(BatchNorm):
+    """The variance is mean(x^2) - mean(x)^2, where the mean is so large that it cancels."""
+
+    def batchnorm_forward(self, x, gamma, beta, eps):
+        rows = self.rows(x)
+        mean = rows.mean(axis=0)
+        far = np.abs(mean) > 200 * rows.std(axis=0)
+        var = np.where(far, np.maximum((rows * rows).mean(axis=0) - mean * mean, 0), rows.var(axis=0))
+        scale = self.scale(var, eps, True)
+        xhat = (rows - mean) * scale
+        return self.images(gamma * xhat + beta, x.shape), Cache(rows, mean, var, scale, xhat, gamma, beta, eps, True)

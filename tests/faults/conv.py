@@ -212,7 +212,7 @@ class forgets_the_remainder(Strided):
         return dpadded[(..., *map(slice, g.reach))]
 
 
-@fault("dx", "value", "M37")
+@fault("dx identities", "value", "M37")
 class puts_the_remainder_first(Conv):
     """The rows that no window reaches stand before the others in dx instead of behind them."""
 
@@ -229,7 +229,7 @@ class insists_that_the_stride_divides(Strided):
         return super().conv_forward(x, w, b, stride)
 
 
-@fault("dx", "value", "M24")
+@fault("dx identities", "value", "M24")
 class assigns_where_windows_overlap(Strided):
     """dx is assigned for every tap instead of accumulated."""
 
@@ -249,7 +249,7 @@ class leaves_uncovered_pixels_unwritten(Strided):
         return np.where(covered, super().scatter(back, g), np.nan)
 
 
-@fault("dx dw", "value", "H23")
+@fault("dx dw identities", "value", "H23")
 class inserts_one_zero_for_every_stride(Strided):
     """dout is spread by two at most, which is right up to a stride of 2."""
 
@@ -260,7 +260,7 @@ class inserts_one_zero_for_every_stride(Strided):
         return super().dw(upstream, padded, g._replace(stride=tuple(min(s, 2) for s in g.stride)))
 
 
-@fault("dx", "value", "H07")
+@fault("dx identities", "value", "H07")
 class skips_taps_between_the_strides(Spread):
     """dx gathers only the taps whose offset is a multiple of the stride."""
 
@@ -271,7 +271,7 @@ class skips_taps_between_the_strides(Spread):
         return super().scatter(back, g)
 
 
-@fault("dw", "value", "H15")
+@fault("dw identities", "value", "H15")
 class swaps_stride_and_dilation_in_dw(Spread):
     """dw walks over x by the dilation and spreads its taps by the stride."""
 
@@ -281,7 +281,7 @@ class swaps_stride_and_dilation_in_dw(Spread):
         return super().dw(upstream, np.pad(padded, ((0, 0), (0, 0), *room)), swapped)
 
 
-@fault("dx", "value", "H203")
+@fault("dx identities", "value", "H203")
 class uses_the_first_dilation_for_both_axes(Dilated):
     """dx spreads the taps of the second axis by the dilation of the first."""
 
@@ -297,7 +297,7 @@ class ignores_the_dilation(Dilated):
         return super().cut(tap, g._replace(dilation=(1,) * len(g.dilation)))
 
 
-@fault("dx", "value", "H37")
+@fault("dx identities", "value", "H37")
 class uses_the_first_stride_for_every_axis(Conv):
     """dx walks along the second axis by the stride of the first."""
 
@@ -305,7 +305,7 @@ class uses_the_first_stride_for_every_axis(Conv):
         return self.scatter_wrongly(back, g, stride=g.stride[:1] * len(g.stride))
 
 
-@fault("dx", "value", "H47")
+@fault("dx identities", "value", "H47")
 class reverses_the_strides(Conv3d):
     """dx takes the strides in the order width, height, depth."""
 
@@ -313,7 +313,7 @@ class reverses_the_strides(Conv3d):
         return self.scatter_wrongly(back, g, stride=g.stride[::-1])
 
 
-@fault("dx", "value", "M48")
+@fault("dx identities", "value", "M48")
 class ignores_the_stride_of_a_1x1_kernel(Conv1d):
     """A shortcut for kernels of size 1 puts the gradients of out side by side."""
 
@@ -323,7 +323,7 @@ class ignores_the_stride_of_a_1x1_kernel(Conv1d):
         return super().scatter(back, g)
 
 
-@fault("dx", "value", "H13")
+@fault("dx identities", "value", "H13")
 class fills_one_channel_of_a_1x1_kernel(Plain):
     """A shortcut for kernels of size 1 writes the first channel of dx alone."""
 
@@ -357,7 +357,7 @@ class crops_the_low_padding_on_both_sides(Conv1d):
         return dpadded[(..., *[slice(low, n - low) for (low, _), n in zip(g.padding, g.size, strict=True)])]
 
 
-@fault("dx", "value", "H73")
+@fault("dx identities relations", "value", "H73")
 class exchanges_the_sides_of_the_padding(Conv):
     """dx is cut as if the padding before x stood after it."""
 
@@ -365,7 +365,7 @@ class exchanges_the_sides_of_the_padding(Conv):
         return super().crop(dpadded, shape, g._replace(padding=[pads[::-1] for pads in g.padding]))
 
 
-@fault("dx", "value", "M35")
+@fault("dx identities", "value", "M35", sometimes="relations")
 class clamps_the_padding_of_dx(Walking):
     """Padding beyond the dilated kernel would have to crop dout; it does nothing."""
 
@@ -375,7 +375,7 @@ class clamps_the_padding_of_dx(Walking):
         return super().crop(dpadded, shape, g._replace(padding=clamped))
 
 
-@fault("dx", "value", "own")
+@fault("dx", "value", "own", sometimes="identities relations")
 class crops_a_repeated_border(Bordered):
     """The gradient of the padding is dropped in every mode, though it may show pixels of x."""
 
@@ -383,7 +383,7 @@ class crops_a_repeated_border(Bordered):
         return Conv.crop(self, dpadded, shape, g)
 
 
-@fault("dw", "value", "H27")
+@fault("dw identities", "value", "H27", sometimes="relations")
 class interleaves_the_groups(Grouped):
     """dw takes every G-th channel for a group instead of neighbouring ones."""
 
@@ -392,7 +392,7 @@ class interleaves_the_groups(Grouped):
         return super().dw(upstream, padded[:, channels], g)
 
 
-@fault("dx", "value", "M46")
+@fault("dx identities relations", "value", "M46")
 class gives_all_groups_the_first_filters(Grouped):
     """dx is pulled back through the filters of the first group in every group."""
 
@@ -413,7 +413,7 @@ class turns_the_kernel_around(Plain):
         return np.flip(dw.reshape(*dw.shape[:2], -1, *g.kernel), (-1, -2))
 
 
-@fault("dx", "value", "M30")
+@fault("dx identities", "value", "M30")
 class does_not_turn_the_kernel_in_dx(Plain):
     """dx correlates dout with the kernel as it stands instead of turned around."""
 
@@ -429,7 +429,7 @@ class sums_the_bias_gradient_over_the_batch_only(Plain):
         return dout.sum(axis=0)
 
 
-@fault("db", "shape value", "H193")
+@fault("db identities", "shape value", "H193")
 class sums_the_axes_of_the_other_layout(ChannelsLast):
     """db sums the axes 0, 2 and 3 though the channels are the last."""
 
@@ -438,7 +438,7 @@ class sums_the_axes_of_the_other_layout(ChannelsLast):
         return dx, dw, dout.sum(axis=(0, 2, 3))
 
 
-@fault("dw", "value", "M26")
+@fault("dw identities relations", "value", "M26")
 class keeps_the_weight_gradient_of_the_last_sample(Plain):
     """dw is assigned for every sample instead of accumulated."""
 
@@ -446,7 +446,7 @@ class keeps_the_weight_gradient_of_the_last_sample(Plain):
         return super().dw(upstream[-1:], padded[-1:], g)
 
 
-@fault("dw edges", "value nonfinite", "H53")
+@fault("dw edges identities relations", "value nonfinite", "H53")
 class averages_the_weight_gradient(Plain):
     """dw is the mean over samples and pixels instead of the sum."""
 

@@ -38,7 +38,7 @@ class Single(Linear):
     CONFORMANCE: ClassVar = {"dtypes": ("float32",), "linear": {"ranks": (2,)}}
 
 
-@fault("db edges", "value nonfinite", "M03")
+@fault("db edges identities relations", "value nonfinite", "M03")
 class averages_the_bias_gradient(Linear):
     """db is the mean over the batch instead of the sum."""
 
@@ -47,7 +47,7 @@ class averages_the_bias_gradient(Linear):
         return dx, dw, dout.mean(axis=0)
 
 
-@fault("db edges", "value crash", "H185")
+@fault("db edges aliasing identities relations", "value crash alias", "H185")
 class takes_the_bias_gradient_of_one_sample(Linear):
     """db is the first row of dout instead of the sum of all."""
 
@@ -91,7 +91,7 @@ class returns_one_gradient_too_few(Linear):
         return super().linear_backward(dout, cache)[:2]
 
 
-@fault("dw", "value", "M08")
+@fault("dw identities relations", "value", "M08")
 class keeps_the_weight_gradient_of_the_last_sample(Linear):
     """dw is assigned for every sample instead of accumulated."""
 
@@ -102,7 +102,7 @@ class keeps_the_weight_gradient_of_the_last_sample(Linear):
         return dx, dw, db
 
 
-@fault("dw", "value shape", "M02")
+@fault("dw identities", "value shape", "M02")
 class exchanges_the_factors_of_the_weight_gradient(Linear):
     """dw is dout.T x, the transpose of what it should be."""
 
@@ -111,7 +111,7 @@ class exchanges_the_factors_of_the_weight_gradient(Linear):
         return dx, dw.T, db
 
 
-@fault("dx dw db", "value crash", "M01")
+@fault("dx dw db identities", "value crash", "M01")
 class forgets_to_transpose_the_weight(Linear):
     """dx is dout w, which only a square w allows at all."""
 
@@ -120,7 +120,7 @@ class forgets_to_transpose_the_weight(Linear):
         return dout @ cache[1], dw, db
 
 
-@fault("dw", "value", "M14")
+@fault("dw identities linearity relations", "value", "M14")
 class adds_the_regularization(Linear):
     """dw holds the gradient of a penalty on w, which is no part of the layer."""
 
@@ -129,7 +129,7 @@ class adds_the_regularization(Linear):
         return dx, dw + 1e-3 * cache[1], db
 
 
-@fault("out dw", "value", "M09")
+@fault("out dw identities relations", "value", "M09")
 class flattens_in_the_wrong_order(Stacked):
     """The rows of x are read as columns when the leading axes are flattened."""
 
@@ -166,7 +166,7 @@ class accumulates_in_a_default_array(Single):
         return dx, gathered, db
 
 
-@fault("purity repeatability", "mutation state", "M12")
+@fault("purity repeatability memory_layout", "mutation state crash", "M12")
 class writes_dx_into_x(Linear):
     """x is taken for a buffer that nobody needs any more."""
 
@@ -201,3 +201,131 @@ class remembers_the_last_forward_only(Linear):
 
     def linear_backward(self, dout, cache):
         return super().linear_backward(dout, (self.x, cache[1]))
+
+
+@fault("linearity dx dw db identities", "value", "own")
+class clips_the_gradient(Linear):
+    """dout is clipped to 2, as an optimizer might do it."""
+
+    def linear_backward(self, dout, cache):
+        return super().linear_backward(dout.clip(-2, 2), cache)
+
+
+@fault("linearity", "nonfinite", "own")
+class divides_by_the_size_of_dout(Linear):
+    """dout is brought to length 1 and the gradients back to its own, which a dout of zeros does not have."""
+
+    def linear_backward(self, dout, cache):
+        largest = 2.0 ** np.floor(np.log2(np.abs(dout).max(initial=0.0)))
+        return [largest * gradient for gradient in super().linear_backward(dout / largest, cache)]
+
+
+class Untouched(Linear):
+    """Right; reads arrays through the buffer that they lie in."""
+
+    def buffer(self, a):
+        base = a
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        return np.resize(base.ravel(), a.size).reshape(a.shape)
+
+
+@fault("memory_layout", "value", "H168")
+class ignores_the_strides_of_dout(Untouched):
+    """The backward takes dout's buffer for dout, as a kernel does that never asked for a contiguous one."""
+
+    def linear_backward(self, dout, cache):
+        return super().linear_backward(self.buffer(dout), cache)
+
+
+@fault("memory_layout", "value", "H75")
+class ignores_the_strides_of_w(Untouched):
+    """The backward takes w's buffer for w."""
+
+    def linear_forward(self, x, w, b):
+        out, _ = super().linear_forward(x, w, b)
+        return out, (x, self.buffer(w))
+
+
+@fault("memory_layout", "crash", "H140")
+class scales_dout_in_place_and_back(Linear):
+    """dout is doubled for a moment, in place: an expanded one cannot be written, or is doubled more than once."""
+
+    def linear_backward(self, dout, cache):
+        dout *= 2
+        found = [gradient / 2 for gradient in super().linear_backward(dout, cache)]
+        dout /= 2
+        return found
+
+
+@fault("aliasing", "alias", "own")
+class drops_an_axis_of_one(Linear):
+    """Where there is one sample, db is that row of dout, not a copy of it."""
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = super().linear_backward(dout, cache)
+        return dx, dw, dout[0] if len(dout) == 1 else db
+
+
+@fault("aliasing", "alias", "own")
+class keeps_one_buffer_for_dx(Linear):
+    """dx is a view of a workspace that every call uses."""
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = super().linear_backward(dout, cache)
+        if not hasattr(self, "workspace") or self.workspace.size < dx.size:
+            self.workspace = np.empty(dx.size)
+        held = self.workspace[: dx.size].reshape(dx.shape)
+        held[...] = dx
+        return held, dw, db
+
+
+@fault("aliasing", "alias", "own")
+class returns_two_views_of_one_buffer(Linear):
+    """For one sample and one output dx and dw are cut from one buffer, which is long enough for one of them."""
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = super().linear_backward(dout, cache)
+        if dx.size == dw.size == 1 and dx.item() == dw.item():
+            return dx, dx.reshape(dw.shape), db
+        return dx, dw, db
+
+
+class Checked(Linear):
+    """Right, and rejects what has no meaning."""
+
+    CONFORMANCE: ClassVar = {"rejects": True, "linear": {"ranks": (2,)}}
+
+    def linear_forward(self, x, w, b):
+        if x.ndim != 2 or min(*w.shape, x.shape[1]) < 1 or x.shape[1] != len(w) or b.shape != w.shape[1:]:
+            raise ValueError("the shapes do not fit")
+        out, cache = super().linear_forward(x, w, b)
+        return out, (*cache, out.shape)
+
+    def linear_backward(self, dout, cache):
+        *cache, shape = cache
+        if not self.fits(dout.shape, shape):
+            raise ValueError("dout has another shape than out")
+        return super().linear_backward(dout, cache)
+
+    def fits(self, found, wanted):
+        return found == wanted
+
+
+@fault("rejection", "accepted", "own")
+class takes_a_dout_that_broadcasts(Checked):
+    """A dout of one row or column is taken for any number of them."""
+
+    def linear_backward(self, dout, cache):
+        *_, shape = cache
+        return super().linear_backward(np.broadcast_to(dout, shape), cache)
+
+
+@fault("rejection", "accepted", "own")
+class takes_no_inputs(Checked):
+    """x and w may have no columns: the sum over nothing is b."""
+
+    def linear_forward(self, x, w, b):
+        if x.shape[1] == len(w) == 0:
+            return np.zeros((len(x), len(b))) + b, (x, w, (len(x), len(b)))
+        return super().linear_forward(x, w, b)

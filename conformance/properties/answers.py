@@ -1,0 +1,109 @@
+"""What a candidate answers, for the items that hold its results against each other and not against a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+
+import numpy as np
+
+from backproof.conformance.candidate import Allocate, Candidate, Crashed, Forward, Refused
+from backproof.conformance.case import Array, Case
+from backproof.conformance.law import Law
+from backproof.conformance.verdict import Discrepancy, Judgement, Problem, Status, compare
+
+#: A wrong result may be summed in another way than a right one: so many roundings of it are no difference.
+WRONG_ROUNDINGS = 256
+
+
+class LeftOut(Exception):
+    """A call gave nothing that could be held against another: that is another item's failure."""
+
+
+def item(find: Callable[[Case, Candidate, Law], Discrepancy | Status]) -> Callable[[Case, Candidate, Law], Judgement]:
+    """A property that decides the one item of its name and leaves out a case in which a call fails."""
+
+    @wraps(find)
+    def judge(case: Case, candidate: Candidate, law: Law) -> Judgement:
+        found: Discrepancy | Status
+        try:
+            found = find(case, candidate, law)
+        except Refused:
+            found = Status.UNSUPPORTED
+        except (Crashed, LeftOut):
+            found = Status.LEFT_OUT
+        return {find.__name__: found}
+
+    return judge
+
+
+def opened(case: Case, candidate: Candidate, allocate: Allocate | None = None) -> Forward:
+    """A forward that can be pulled back. Raises Refused, Crashed and LeftOut."""
+    forward = candidate.forward(case, allocate=allocate)
+    if not forward.complete:
+        raise LeftOut
+    return forward
+
+
+def asked(case: Case, candidate: Candidate, law: Law, allocate: Allocate | None = None) -> dict[str, Array]:
+    """All results of one forward and its backward that are arrays of finite numbers of the right shape and dtype.
+
+    In float64, and in the references' layout. Raises Refused, Crashed and LeftOut.
+    """
+    forward = opened(case, candidate, allocate)
+    results = dict(forward.results)
+    gradients = candidate.backward(case, forward, allocate=allocate)
+    return readable({**results, **gradients}, case, candidate, law)
+
+
+def readable(
+    results: Mapping[str, Array | Problem | None], case: Case, candidate: Candidate, law: Law
+) -> dict[str, Array]:
+    """Those of the results that can be held against others, in float64 and in the references' layout."""
+    found: dict[str, Array] = {}
+    right = law.right(case).tensors
+    for tensor, result in results.items():
+        if not isinstance(result, np.ndarray) or result.dtype != law.dtype(tensor) or tensor not in right:
+            continue
+        if result.shape != candidate.in_layout(tensor, right[tensor]).shape:
+            continue
+        wide = candidate.in_reference(tensor, result).astype(np.float64)
+        if np.isfinite(wide).all():
+            found[tensor] = wide
+    return found
+
+
+def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | None:
+    """How far apart this result and another way to the same one may be, for rounding alone; None: no telling.
+
+    The bound of right code for a right result: 0.0 in an exact case. A wrong one is no sum of integers any more, and
+    may be of any size: its own rounding counts.
+    """
+    right = law.right(case)
+    bound, expected = right.bounds[tensor], right.tensors[tensor]
+    if bound is None:
+        return None
+    if bool((np.abs(result - expected) <= bound).all()):
+        return bound
+    rounding = law.rounding(case)[tensor]
+    if rounding is None:
+        return None
+    precision = case.precision
+    own = WRONG_ROUNDINGS * precision.accumulator + (4 * precision.roundoff if precision.low else 0.0)
+    largest, usual = float(np.abs(result).max(initial=0.0)), float(np.abs(expected).max(initial=0.0))
+    return np.asarray(rounding) * max(1.0, largest / usual if usual else 1.0) + own * largest
+
+
+def slacks(results: Mapping[str, Array], case: Case, law: Law) -> dict[str, Array | float]:
+    """The slack of every result that has one."""
+    found = {tensor: slack(tensor, result, case, law) for tensor, result in results.items()}
+    return {tensor: room for tensor, room in found.items() if room is not None}
+
+
+def differ(
+    tensor: str, got: Array, expected: Array, allowed: Array | float, candidate: Candidate, must: str
+) -> Discrepancy | None:
+    """Whether two results in the references' layout are further apart than allowed, told in the candidate's layout."""
+    room = candidate.in_layout(tensor, np.broadcast_to(np.asarray(allowed), expected.shape))
+    seen, other = candidate.in_layout(tensor, got), candidate.in_layout(tensor, expected)
+    return compare(tensor, seen, other, room, np.dtype(np.float64), must=must)

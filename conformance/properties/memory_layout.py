@@ -1,0 +1,87 @@
+"""Where an array lies in memory changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from backproof.conformance.candidate import Candidate, Crashed
+from backproof.conformance.case import Array, Case
+from backproof.conformance.law import Law
+from backproof.conformance.layouts import arranged, choices, laid_out
+from backproof.conformance.properties.answers import LeftOut, asked, differ, item, slacks
+from backproof.conformance.verdict import Discrepancy, Status
+
+
+@item
+def memory_layout(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Status:
+    """Results are the same however arrays lie in memory: transposed, sliced, backwards, expanded, read-only.
+
+    A case without layouts, as on the way to the smallest, is asked with one array at a time in each of them.
+    """
+    trials = [case] if case.layouts else arrangements(case, candidate, law)
+    outcome: Discrepancy | Status = Status.LEFT_OUT
+    plain: Mapping[str, Array] = {}
+    question: Case | None = None
+    for trial in trials:
+        # Some layouts change the numbers to those that they can hold; the others share one plain call.
+        if question is None or trial.arrays is not question.arrays:
+            plain, question = asked(trial, candidate, law), trial
+        outcome = _against(plain, trial, candidate, law)
+        if isinstance(outcome, Discrepancy):
+            return outcome
+    return outcome
+
+
+def _against(plain: Mapping[str, Array], case: Case, candidate: Candidate, law: Law) -> Discrepancy | Status:
+    """The results in the case's layouts, against those of plain arrays."""
+    named = _named(case.layouts)
+    try:
+        results = asked(case, candidate, law, lambda name, a: laid_out(a, case.layouts.get(name)))
+    except Crashed as crash:
+        sentence = f"Plain arrays are fine, but {named} {crash.problem.message}"
+        return Discrepancy("crash", None, sentence, traceback=crash.problem.traceback)
+    rooms = slacks(plain, case, law)
+    if not rooms:
+        raise LeftOut
+    for tensor, room in rooms.items():
+        if tensor not in results:
+            must = "is no array of finite numbers of the right shape and dtype; on plain arrays it is"
+            return Discrepancy("value", tensor, f"{tensor}, {named}, {must}.")
+        must = f"{named}, but on plain arrays it is"
+        found = differ(tensor, results[tensor], plain[tensor], 2 * np.asarray(room), candidate, must)
+        if found is not None:
+            return found
+    return Status.RIGHT
+
+
+def arrangements(case: Case, candidate: Candidate, law: Law) -> Iterator[Case]:
+    """The case with one array at a time in each layout that it can be asked in."""
+    state = candidate.layer.contract.state
+    for name, array in case.arrays.items():
+        for layout in () if array is None else choices(name, array.ndim, state):
+            trial = arranged(case, {name: layout}, law.layer.has_meaning)
+            if trial.layouts and not refused(trial, candidate):
+                yield trial
+
+
+def refused(case: Case, candidate: Candidate) -> dict[str, str]:
+    """The arrays whose layout the adapter's from_numpy does not take, with the layout."""
+    found: dict[str, str] = {}
+    for name, layout in case.layouts.items():
+        if not candidate.accepts(_as_passed(case, name, layout, candidate)):
+            found[name] = layout
+    return found
+
+
+def _as_passed(case: Case, name: str, layout: str, candidate: Candidate) -> Array:
+    array = case.arrays[name]
+    assert array is not None
+    return laid_out(candidate.in_layout(name, array), layout)
+
+
+def _named(layouts: Mapping[str, str]) -> str:
+    """Such as "with dout as a step slice and w read-only"."""
+    told = [f"{name} in the layout {layout!r}" for name, layout in layouts.items()]
+    return "with " + (", ".join(told[:-1]) + " and " if len(told) > 1 else "") + told[-1]

@@ -1,0 +1,122 @@
+"""Cases without meaning, for candidates that say they reject them: each breaks one condition and no other.
+
+A size that is 0 and not the batch's, groups that divide not both numbers of channels, a w with other input channels, no
+window that fits, padding that is negative or reaches further than its mode can, an eps that is not positive, a dout of
+another shape, such as one that NumPy would broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from backproof.conformance.case import Case, Configuration, Flaw, Shape, rounded
+from backproof.conformance.layer import Layer, Space
+
+_NUMBERS = np.array([1, 2, -1, 3, -2], dtype=np.float64)
+
+
+def linear(layer: Layer, space: Space) -> Iterator[Case]:
+    """Sizes of 0, a w with other inputs, a dout of another shape."""
+    base = {**layer.base(space), "batch0": 2, "inputs": 2, "outputs": 2}
+    good = layer.build(base, space)
+    assert good is not None
+    lead = good.shape("x")[:-1]
+    for name, shape in (("x", (*lead, 3)), ("x", (*lead, 1)), ("w", (3, 2)), ("w", (1, 2))):
+        yield _case(
+            layer,
+            space,
+            good,
+            {name: shape},
+            Flaw(f"x of shape {_of(good, 'x', name, shape)} with a w of shape {_of(good, 'w', name, shape)}"),
+        )
+    for changed, words in (
+        ({"x": (*lead, 0), "w": (0, 2)}, "x and w without any input"),
+        ({"w": (2, 0), "b": (0,), "dout": (*lead, 0)}, "a w without any output"),
+    ):
+        yield _case(layer, space, good, changed, Flaw(words))
+    yield from _douts(layer, space, good)
+
+
+def conv(layer: Layer, space: Space) -> Iterator[Case]:
+    """Everything that can be wrong with groups, kernels, padding, sizes and shapes."""
+    rank = space.rank
+    base = {**layer.base(space), "batch": 2, "channels": 2, "filters": 2}
+    for k in range(rank):
+        base |= {f"size{k}": 3, f"kernel{k}": 2}
+    good = layer.build(base, space)
+    assert good is not None
+    ones, twos = (1,) * rank, (2,) * rank
+    for w in ((2, 1, *twos), (2, 3, *twos)):
+        yield _case(layer, space, good, {"w": w}, Flaw(f"a w with {w[1]} input channels for an x with 2"))
+    yield _case(layer, space, good, {"w": (2, 2, *[4] * rank)}, Flaw("a kernel that is larger than x"))
+    for changed, words in (
+        ({"x": (2, 0, 3, *[3] * (rank - 1)), "w": (2, 0, *twos)}, "x and w without any channel"),
+        ({"w": (0, 2, *twos), "b": (0,), "dout": (2, 0, *twos)}, "a w without any filter"),
+        ({"x": (2, 2, 0, *[3] * (rank - 1))}, "an x without any pixel"),
+        ({"w": (2, 2, 0, *[2] * (rank - 1))}, "a kernel without any tap"),
+    ):
+        yield _case(layer, space, good, changed, Flaw(words))
+    if space.takes("groups"):
+        for x, w, b in (((2, 3), (2, 1), 2), ((2, 2), (3, 1), 3), ((2, 4), (2, 1), 2)):
+            shapes: dict[str, Shape] = {"x": (*x, *[3] * rank), "w": (*w, *twos), "b": (b,), "dout": (2, b, *twos)}
+            words = f"groups=2 for an x with {x[1]} channels and a w of shape {shapes['w']}"
+            yield _case(layer, space, good, shapes, Flaw(words), groups=2)
+    if space.takes("dilation"):
+        dilated = {"dilation": (3,) * rank}
+        yield _case(layer, space, good, {}, Flaw("a dilated kernel that is larger than x"), **dilated)
+    if space.takes("padding"):
+        yield _case(layer, space, good, {"w": (2, 2, *ones)}, Flaw("a padding of -1"), padding=((-1, -1),) * rank)
+        modes = space.forms("padding_mode") if space.takes("padding_mode") else ()
+        for mode, pad in (("reflect", 3), ("circular", 4)):
+            if mode in modes:
+                words = f"{mode} padding of {pad} around an axis of 3"
+                yield _case(layer, space, good, {}, Flaw(words), padding=((pad, pad),) * rank, padding_mode=mode)
+    yield from _douts(layer, space, good)
+
+
+def batchnorm(layer: Layer, space: Space) -> Iterator[Case]:
+    """An eps of 0 or less, no channels, no pixels, a dout of another shape."""
+    base = {**layer.base(space), "batch": 2, "channels": 2} | {f"size{k}": 2 for k in range(space.rank)}
+    good = layer.build(base, space)
+    assert good is not None
+    if space.takes("eps"):
+        for eps in (0.0, -1e-5):
+            yield _case(layer, space, good, {}, Flaw(f"eps={eps:g}"), eps=eps)
+    spatial = good.shape("x")[2:]
+    per_channel = {name: (0,) for name in ("gamma", "beta", "running_mean", "running_var") if name in good.shapes}
+    changed = {"x": (2, 0, *spatial), "dout": (2, 0, *spatial), **per_channel}
+    yield _case(layer, space, good, changed, Flaw("an x without any channel"))
+    for k in range(space.rank):
+        empty = tuple([0 if axis == k + 2 else size for axis, size in enumerate(good.shape("x"))])
+        yield _case(layer, space, good, {"x": empty, "dout": empty}, Flaw(f"an x of shape {empty}"))
+    yield from _douts(layer, space, good)
+
+
+def _douts(layer: Layer, space: Space, good: Configuration) -> Iterator[Case]:
+    """One entry more or less along each axis, and single entries that broadcast."""
+    right = good.shape("dout")
+    for axis in range(len(right)):
+        for size in (1, right[axis] + 1):
+            shape = tuple([size if k == axis else n for k, n in enumerate(right)])
+            if shape != right:
+                words = f"a dout of shape {shape} where out has {right}"
+                yield _case(layer, space, good, {"dout": shape}, Flaw(words, in_backward=True))
+
+
+def _of(good: Configuration, name: str, changed: str, shape: Shape) -> Shape:
+    return shape if name == changed else good.shape(name)
+
+
+def _case(
+    layer: Layer, space: Space, good: Configuration, shapes: Mapping[str, Shape], flaw: Flaw, **options: Any
+) -> Case:
+    """The configuration with other shapes and options, and plain numbers; a None stays one."""
+    changed = {name: shapes.get(name, shape) if shape is not None else None for name, shape in good.shapes.items()}
+    arrays = {name: None if shape is None else np.resize(_NUMBERS, shape) for name, shape in changed.items()}
+    if "running_var" in arrays:
+        arrays["running_var"] = np.ones(changed["running_var"] or ())
+    configuration = Configuration(good.parameters, changed, {**good.options, **options}, good.forms, space.rank, 0)
+    return Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "sweep", flaw=flaw)

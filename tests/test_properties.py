@@ -1,0 +1,259 @@
+"""The items beside the tensors: which there are, what they see, and what is none of their business."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backproof.conformance.adapter import load
+from backproof.conformance.candidate import Candidate
+from backproof.conformance.draw import drawn
+from backproof.conformance.hearing import Hearing
+from backproof.conformance.law import Law
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.properties import LISTED, OTHERS
+from backproof.conformance.sweep import swept
+from backproof.conformance.verdict import Discrepancy
+from backproof.reference import CONTRACTS, LAYERS, textbook
+from tests.conventions import vectorised
+from tests.spaces import LAYER, PLACES, space
+
+ROOT = Path(__file__).parent.parent
+
+
+def hearing(spec: str, layer: str, dtype: str = "float64", profile: str = "quick") -> Hearing:
+    adapter = load(spec, CONTRACTS, ROOT)
+    page = LAYER[layer]
+    part = page.parts(adapter.implementations[layer].settings)[0]
+    return Hearing(page, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+
+
+def here(name: str) -> str:
+    return f"tests.test_properties:{name}"
+
+
+def test_every_property_begins_with_the_sentence_that_it_judges() -> None:
+    for name, judge in OTHERS.items():
+        first = (judge.__doc__ or "").splitlines()[0]
+        assert first.endswith("."), name
+        assert judge.__name__ == name
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_which_items_a_layer_has_is_said_on_its_page(layer) -> None:
+    spec = "backproof.plugins.numpy_adapter"
+    everything = {name for name in OTHERS if layer.name != "batchnorm" or name != "relations"}
+    if layer.name != "batchnorm":
+        everything -= {"stability"}
+    assert {check for check in hearing(spec, layer.name).checks if check in OTHERS} == everything
+    quiet = hearing(str(ROOT / "examples/right.py"), layer.name)
+    assert "rejection" not in quiet.checks
+    for name in sorted(everything - {"memory_layout", "purity", "aliasing", "repeatability"}):
+        assert name in (type(layer).__doc__ or ""), name
+
+
+class Doubled:
+    """Every gradient is twice what it should be, and out too: consistent, and wrong."""
+
+    def linear_forward(self, x, w, b):
+        out, cache = vectorised.linear_forward(x, w, b)
+        return 2 * out, cache
+
+    def linear_backward(self, dout, cache):
+        return [2 * gradient for gradient in vectorised.linear_backward(dout, cache)]
+
+    def batchnorm_forward(self, x, gamma, beta):
+        m, zeros = x.shape[1], np.zeros(x.shape[1])
+        out, cache, *_ = vectorised.batchnorm_forward(x, gamma, beta, 1e-5, True, zeros, np.ones(m), 0.1)
+        return out, cache
+
+    def batchnorm_backward(self, dout, cache):
+        return [7.3 * gradient for gradient in vectorised.batchnorm_backward(dout, cache)]
+
+
+class Averaged:
+    """dw and db are means over the batch."""
+
+    def linear_forward(self, x, w, b):
+        return vectorised.linear_forward(x, w, b)
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = vectorised.linear_backward(dout, cache)
+        return dx, dw / max(1, len(dout)), db / max(1, len(dout))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "tensors", "others"),
+    [
+        ("Doubled", "linear", {"out", "dx", "dw", "db"}, {"identities"}),  # db is not the sum of dout
+        ("Doubled", "batchnorm", {"dx", "dgamma", "dbeta"}, set()),
+        ("Averaged", "linear", {"dw", "db"}, {"identities", "relations"}),
+    ],
+)
+def test_what_is_wrong_and_consistent_is_the_tensors_failure_alone(
+    name: str, layer: str, tensors: set[str], others: set[str]
+) -> None:
+    heard = hearing(here(name), layer)
+    assert {check for check in heard.checks if heard.tally(check).failed} == tensors | others
+
+
+class OffByLittle:
+    """dx is off by a part in a hundred million."""
+
+    def linear_forward(self, x, w, b):
+        return vectorised.linear_forward(x, w, b)
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = vectorised.linear_backward(dout, cache)
+        return dx * (1 + 1e-8), dw, db
+
+
+def test_identities_ask_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They see a fault that a reference which shares it would hide."""
+    page = LAYER["linear"]
+    evaluate = type(page).evaluate
+
+    def shares_the_fault(self, case):
+        found = evaluate(self, case)
+        return found | {"dx": found["dx"] * (1 + 1e-8)}
+
+    monkeypatch.setattr(type(page), "evaluate", shares_the_fault)
+    monkeypatch.setattr(Law, "confirm", lambda self, case: None)
+    heard = hearing(here("OffByLittle"), "linear")
+    assert not heard.tally("out").failed
+    assert len(heard.tally("dx").failed) < heard.tally("dx").judged / 10
+    assert heard.tally("identities").failed
+
+
+class Shortened:
+    """float64 results computed in float32."""
+
+    def linear_forward(self, x, w, b):
+        out, cache = vectorised.linear_forward(*[a.astype(np.float32) for a in (x, w, b)])
+        return out.astype(np.float64), cache
+
+    def linear_backward(self, dout, cache):
+        return [g.astype(np.float64) for g in vectorised.linear_backward(dout.astype(np.float32), cache)]
+
+
+def test_float32_accuracy_in_float64_is_said_in_these_words() -> None:
+    heard = hearing(here("Shortened"), "linear")
+    for check in ("out", "dx", "dw", "db"):
+        (found,) = heard.counterexamples(check)
+        assert found.discrepancy.kind == "value"
+        assert found.discrepancy.message.startswith(f"{check} is float64 with float32's accuracy: {check}[")
+    # A wrong factor is no matter of accuracy, however small it is.
+    (found,) = hearing(here("Averaged"), "linear").counterexamples("dw")
+    assert "accuracy" not in found.discrepancy.message
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_the_textbook_rejects_every_case_without_meaning(layer) -> None:
+    heard = hearing("backproof.plugins.numpy_adapter", layer.name)
+    tally = heard.tally("rejection")
+    assert not tally.failed
+    assert tally.judged >= 10
+
+
+@pytest.mark.parametrize(("layer", "rank"), PLACES)
+def test_a_case_without_meaning_breaks_one_condition(layer: str, rank: int) -> None:
+    page, where = LAYER[layer], space(layer, rank)
+    cases = list(page.meaningless(where))
+    assert all(case.flaw is not None for case in cases)
+    told = [case.flaw.words for case in cases]
+    assert len(set(told)) == len(told)
+    for case in cases:
+        assert {name: np.shape(a) for name, a in case.arrays.items() if a is not None} == {
+            name: shape for name, shape in case.configuration.shapes.items() if shape is not None
+        }
+
+
+def test_stability_judges_every_tensor_in_every_dtype() -> None:
+    for dtype in ("float64", "float32", "float16", "bfloat16"):
+        where = space("batchnorm", 0, dtype)
+        law = Law(LAYER["batchnorm"], where)
+        judged: set[str] = set()
+        for case in LAYER["batchnorm"].extremes(where):
+            judged |= {tensor for tensor, bound in law.right(case).bounds.items() if bound is not None}
+        assert judged == {"out", "dx", "dgamma", "dbeta", "running_mean", "running_var"}
+
+
+def test_relations_hold_between_the_references_own_results() -> None:
+    """Every other way to ask a thing gives what the reference gives."""
+    counts: dict[str, int] = {}
+    for layer, rank in PLACES:
+        where = space(layer, rank)
+        others = {name: space(name, 2) for name in ("linear", "conv")}
+        page = LAYER[layer]
+        for case in (*swept(page, where, PROFILES["quick"])[::7], *drawn(page, where, 60, 0)):
+            right = page.evaluate(case)
+            for relation in page.relations(case, where, others):
+                asked = relation.layer or page
+                joined = relation.join([asked.evaluate(part) for part in relation.parts])
+                counts[relation.words] = counts.get(relation.words, 0) + 1
+                assert joined.keys() <= right.keys()
+                for tensor, a in joined.items():
+                    np.testing.assert_allclose(a, right[tensor], rtol=1e-9, atol=1e-9 * (1 + np.abs(a).max(initial=0)))
+    assert len(counts) == 4
+    assert min(counts.values()) >= 20, counts
+
+
+def test_a_property_never_raises_for_what_it_finds() -> None:
+    """Candidates that return nonsense: each item leaves the case out or names it."""
+
+    class Nonsense:
+        def linear_forward(self, x, w, b):
+            return self.out, None
+
+        def linear_backward(self, dout, cache):
+            return self.back
+
+    for out, back in ((None, (1, 2, 3)), (np.zeros((1, 1)), (None, None, None)), (np.full((1, 1), np.nan), "abc")):
+        adapter_class = type("Adapter", (Nonsense,), {"out": out, "back": back})
+        globals()["_Nonsense"] = adapter_class
+        heard = hearing(here("_Nonsense"), "linear")
+        for name in heard.checks:
+            if name in OTHERS and name not in LISTED:
+                law, case = next(iter(heard.asked(name)))
+                found = OTHERS[name](case, heard.candidate, law)[name]
+                assert not isinstance(found, Discrepancy) or found.message.endswith(".")
+
+
+def test_the_textbook_is_its_own_witness() -> None:
+    """The identities of batch norm on the textbook's results, by hand."""
+    rng = np.random.default_rng(3)
+    x, gamma, beta, dout = rng.normal(2, 3, (6, 4)), rng.normal(size=4), rng.normal(size=4), rng.normal(size=(6, 4))
+    _, cache, *_ = textbook.batchnorm_forward(x, gamma, beta, eps=0.5)
+    dx, dgamma, _ = textbook.batchnorm_backward(dout, cache)
+    var = x.var(0)
+    xhat = (x - x.mean(0)) / np.sqrt(var + 0.5)
+    np.testing.assert_allclose(dx.sum(0), 0, atol=1e-13)
+    np.testing.assert_allclose((dx * xhat).sum(0), gamma * dgamma * 0.5 / (var + 0.5) ** 1.5, rtol=1e-12)
+
+
+def test_candidates_are_called_on_few_distinct_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate that compiles for each new shape is asked at most 150 on quick and 800 on default."""
+    seen: set[object] = set()
+    forward = Candidate.forward
+
+    def counted(self, case, **more):
+        if case.flaw is None:
+            seen.add((self.layer.name, tuple(case.configuration.shapes.items())))
+        return forward(self, case, **more)
+
+    monkeypatch.setattr(Candidate, "forward", counted)
+    for profile, most in (("quick", 150), ("default", 800)):
+        for layer, rank, dtype in (("linear", 2, "bfloat16"), ("conv", 2, "float16"), ("batchnorm", 2, "float32")):
+            spec = "backproof.plugins.numpy_adapter"
+            adapter = load(spec, CONTRACTS, ROOT)
+            page = LAYER[layer]
+            part = next(p for p in page.parts(adapter.implementations[layer].settings) if rank in p.ranks)
+            heard = Hearing(page, replace(part, ranks=(rank,)), dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+            seen.clear()
+            for check in heard.checks:
+                heard.tally(check)
+            assert len(seen) <= most, (profile, layer)
+            assert len(seen) > most / 8
