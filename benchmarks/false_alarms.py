@@ -22,8 +22,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
+from backproof.conformance import hearing
 from backproof.conformance.adapter import load
+from backproof.conformance.case import Case
+from backproof.conformance.draw import CONFIGURATION, NUMBERS, case_from
+from backproof.conformance.layer import Layer, Space
 from backproof.conformance.profile import PROFILES, Profile
+from backproof.conformance.properties import LISTED
 from backproof.conformance.session import Item, Session
 from backproof.reference import CONTRACTS, LAYERS
 
@@ -31,9 +38,6 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "false-alarms.md"
 #: The table stands between these lines of the page.
 BEGIN, END = "<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->"
-
-#: Items whose cases are a list, the same at every seed.
-LISTED = ("edges", "rejection")
 
 DEFAULT = PROFILES["default"]
 #: Drawn cases a layer, rank and dtype in one seed, and how many of them the items that are no tensor's get.
@@ -55,8 +59,8 @@ class Candidate:
 
 
 CANDIDATES = {
-    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 200_000),
-    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 200_000),
+    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 100_000),
+    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 100_000),
     "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 20_000),
     "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 20_000),
     "mixed": Candidate(f"{HERE / 'vectorised.py'}:mixed", "numpy", 20_000),
@@ -96,6 +100,13 @@ class Row:
         return verdict.judged
 
 
+def from_bytes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
+    """Cases of random bytes: what Hypothesis draws, without the time that it takes."""
+    generator = np.random.default_rng(number)
+    tapes = (generator.bytes(CONFIGURATION + NUMBERS) for _ in range(examples))
+    return [case_from(layer, space, tape[:CONFIGURATION], tape[CONFIGURATION:]) for tape in tapes]
+
+
 def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
     """Judges one candidate, seed after seed, until every layer has its number of cases; None: the full number.
 
@@ -106,6 +117,7 @@ def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
         import torch
 
         torch.set_num_threads(1)
+    hearing.drawn = from_bytes
     adapter = load(candidate.spec, CONTRACTS)
     target = candidate.full if cases is None else cases
     dtypes = tuple(adapter.settings["dtypes"])

@@ -74,12 +74,7 @@ class TorchAdapter:
         groups: int = 1,
         padding_mode: str = "zeros",
     ) -> Any:
-        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad.
-
-        Raises NotImplementedError for several samples in float16 on the CPU: torch keeps dw's sum over them in float16.
-        """
-        if x.dtype is torch.float16 and x.device.type == "cpu" and len(x) > 1:
-            raise NotImplementedError("torch sums dw over the samples in float16 on the CPU")
+        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad."""
         leaves = _leaves(x, w, b)
         source, same = leaves[0], [low for low, _ in padding]
         if padding_mode != "zeros" or any(low != high for low, high in padding):
@@ -90,7 +85,12 @@ class TorchAdapter:
         return out.detach(), (out, leaves)
 
     def conv_backward(self, dout: torch.Tensor, cache: Any) -> Any:
-        """torch.autograd."""
+        """torch.autograd.
+
+        Raises NotImplementedError for several samples in float16 on the CPU: torch keeps dw's sum over them in float16.
+        """
+        if dout.dtype is torch.float16 and dout.device.type == "cpu" and len(dout) > 1:
+            raise NotImplementedError("torch sums dw over the samples in float16 on the CPU")
         return _pulled_back(dout, cache)
 
     def batchnorm_forward(

@@ -205,10 +205,10 @@ class remembers_the_last_forward_only(Linear):
 
 @fault("linearity dx dw db identities", "value", "own")
 class clips_the_gradient(Linear):
-    """dout is clipped to 2, as an optimizer might do it."""
+    """dout is clipped to 0.5, as an optimizer might do it."""
 
     def linear_backward(self, dout, cache):
-        return super().linear_backward(dout.clip(-2, 2), cache)
+        return super().linear_backward(dout.clip(-0.5, 0.5), cache)
 
 
 @fault("linearity", "nonfinite", "own")
