@@ -37,7 +37,7 @@ MOST_FAILURES = 3
 #: How often each case of `memory_layout` is asked, in different layouts.
 ARRANGEMENTS = 3
 #: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
-SELDOM = 5
+SELDOM = 3
 
 #: Added to the seed for cases that are drawn in the place of others.
 REDRAWN = 2**64
