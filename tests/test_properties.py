@@ -257,3 +257,61 @@ def test_candidates_are_called_on_few_distinct_shapes(monkeypatch: pytest.Monkey
                 heard.tally(check)
             assert len(seen) <= most, (profile, layer)
             assert len(seen) > most / 8
+
+
+class Zeros:
+    """Every result is zero, of the right shape and dtype."""
+
+    CONFORMANCE = {"dtypes": ("float64", "float32", "float16", "bfloat16"), "batchnorm": {"spatial_dims": (0, 2)}}
+
+    def linear_forward(self, x, w, b):
+        return np.zeros((len(x), w.shape[1]), x.dtype), (x, w, b)
+
+    def linear_backward(self, dout, cache):
+        return [np.zeros_like(a) for a in cache]
+
+    def conv_forward(self, x, w, b):
+        spatial = [size - taps + 1 for size, taps in zip(x.shape[2:], w.shape[2:], strict=True)]
+        return np.zeros((len(x), len(w), *spatial), x.dtype), (x, w, b)
+
+    conv_backward = linear_backward
+
+    def batchnorm_forward(self, x, gamma, beta, eps, training, running_mean, running_var, momentum):
+        cache = [np.zeros_like(a) for a in (x, gamma, beta)]
+        return np.zeros_like(x), cache, np.zeros_like(running_mean), np.zeros_like(running_var)
+
+    def batchnorm_backward(self, dout, cache):
+        return cache
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_zeros_never_pass_for_a_result_that_is_not_zero(layer, dtype: str) -> None:
+    heard = hearing(here("Zeros"), layer.name, dtype)
+    (law, *_) = heard.laws
+    for tensor in layer.tensors(heard.candidate.signature):
+        tally = heard.tally(tensor)
+        assert tally.failed
+        passed = [case for case in tally.passed if case.configuration.rank == law.space.rank]
+        assert not [case for case in passed if law.right(case).tensors[tensor].any()]
+
+
+def test_a_result_out_of_bounds_fails_where_zeros_would_pass_too() -> None:
+    """Two elements a channel and a small eps: dx is nearly zero in float32, and infinite in this candidate."""
+
+    class Infinite(Zeros):
+        CONFORMANCE = {"dtypes": ("float32",)}
+
+        def batchnorm_backward(self, dout, cache):
+            return [np.full_like(a, np.inf) for a in cache]
+
+    globals()["_Infinite"] = Infinite
+    tally = hearing(here("_Infinite"), "batchnorm", "float32").tally("dx")
+    assert not tally.passed
+    (law, *_) = hearing(here("_Infinite"), "batchnorm", "float32").laws
+    near = [
+        case
+        for case, _, _ in tally.failed
+        if (np.abs(law.right(case).tensors["dx"]) <= law.right(case).bounds["dx"]).all()
+    ]
+    assert near
