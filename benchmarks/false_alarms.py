@@ -59,13 +59,13 @@ class Candidate:
 
 
 CANDIDATES = {
-    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 100_000),
-    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 100_000),
-    "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 20_000),
-    "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 20_000),
-    "mixed": Candidate(f"{HERE / 'vectorised.py'}:mixed", "numpy", 20_000),
-    "fourier": Candidate(f"{HERE / 'vectorised.py'}:fourier", "numpy", 20_000),
-    "im2col": Candidate(f"{HERE / 'adapter.py'}", "numpy", 20_000),
+    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 60_000),
+    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 80_000),
+    "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 12_000),
+    "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 12_000),
+    "mixed": Candidate(f"{HERE / 'vectorised.py'}:mixed", "numpy", 12_000),
+    "fourier": Candidate(f"{HERE / 'vectorised.py'}:fourier", "numpy", 12_000),
+    "im2col": Candidate(f"{HERE / 'adapter.py'}", "numpy", 12_000),
     "textbook": Candidate("backproof.plugins.numpy_adapter", "numpy", 5_000, NARROW),
     "jax_lax": Candidate(f"{HERE / 'jax_lax.py'}", "jax", 2_000, COMPILED),
 }

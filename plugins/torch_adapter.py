@@ -10,6 +10,9 @@ On the CPU. `on("cuda")` is the same adapter on another device; name it in a mod
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,7 +84,8 @@ class TorchAdapter:
             sides = [side for pair in reversed(padding) for side in pair]
             source, same = _padded(source, sides, _PAD_MODES[padding_mode]), [0] * len(padding)
         # Some of torch's backwards on the CPU raise for a w that is not contiguous ("grad_weight must be contiguous").
-        out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
+        with _trusted_kernels(x):
+            out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
         return out.detach(), (out, leaves)
 
     def conv_backward(self, dout: torch.Tensor, cache: Any) -> Any:
@@ -91,7 +95,8 @@ class TorchAdapter:
         """
         if dout.dtype is torch.float16 and dout.device.type == "cpu" and len(dout) > 1:
             raise NotImplementedError("torch sums dw over the samples in float16 on the CPU")
-        return _pulled_back(dout, cache)
+        with _trusted_kernels(dout):
+            return _pulled_back(dout, cache)
 
     def batchnorm_forward(
         self,
@@ -143,6 +148,18 @@ def _pulled_back(dout: torch.Tensor, cache: Any) -> list[torch.Tensor | None]:
     # The graph is kept, so that a cache may serve several backwards.
     gradients = iter(torch.autograd.grad(out, present, dout, retain_graph=True))
     return [None if leaf is None else next(gradients) for leaf in leaves]
+
+
+@contextmanager
+def _trusted_kernels(like: torch.Tensor) -> Iterator[None]:
+    """Without oneDNN for bfloat16 on the CPU, whose convolutions leave memory unwritten at some geometries."""
+    if like.dtype is torch.bfloat16 and like.device.type == "cpu":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TF32 on Intel GPUs, which the flags touch as well
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    else:
+        yield
 
 
 def _padded(x: torch.Tensor, sides: list[int], mode: str) -> torch.Tensor:

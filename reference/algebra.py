@@ -84,7 +84,7 @@ def split_batch(layer: Layer, case: Case, space: Space, batch: str) -> Iterator[
             for tensor in one
         }
 
-    yield Relation("the first sample and the others, asked apart,", tuple(parts), join)
+    yield Relation("the batch asked in two parts", tuple(parts), join)
 
 
 def arrays_of(case: Case, **changed: Any) -> dict[str, Array | None]:

@@ -26,13 +26,17 @@ from backproof.reference import algebra, bilinear, convolutions, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
+    EDGE_ROOM,
+    ROOMS,
     Axis,
     Kind,
+    affordable,
     axes_of,
     axis_choices,
     fold,
     pad,
     positions,
+    read_pixels,
     shapes_by_elements,
     spread,
 )
@@ -222,7 +226,7 @@ class Conv(Layer):
                 choices[main] = choices[main]._replace(size=wide)
         choices = self._written(choices, forms, space)
         axes = [axis.with_meaning(name) for axis in choices]
-        batch, groups, channels, filters, axes = _affordable(
+        batch, groups, channels, filters, axes = affordable(
             batch, groups, channels, filters, axes, name, EDGE_ROOM if at_edge else room, main if at_edge else None
         )
         parameters = {
@@ -477,7 +481,7 @@ class Conv(Layer):
         need = (batch * out_pixels, in_channels * taps, filters, x.size + 1, w.size + 1)
         rows, terms, columns, length, weights = fitting(self.size_classes, need)
 
-        pixel = _read_pixels(x.shape[2:], w.shape[2:], dout.shape[2:], options)
+        pixel = read_pixels(x.shape[2:], w.shape[2:], dout.shape[2:], options)
         plane = np.arange(batch * in_channels).reshape(batch, 1, in_channels, 1) * pixels
         pixel = pixel[None, :, None, :]
         reads = np.where(pixel < 0, x.size, pixel + plane)
@@ -550,81 +554,6 @@ class Conv(Layer):
 def _ways(option: str, space: Space) -> int:
     """In how many ways an option may be written, or how many padding modes there are."""
     return len(space.forms(option)) if space.takes(option) else 1
-
-
-#: How much a drawn case may cost: output pixels of all samples, terms of a sum over all channels. Most are small.
-#: At the edge of a tile there is room for it in any one place.
-EDGE_ROOM = (512, 256)
-ROOMS = (
-    (64, 32),
-    (64, 32),
-    (64, 32),
-    (64, 32),
-    (160, 96),
-    (64, 32),
-    (160, 96),
-    (64, 32),
-    (512, 256),
-    (64, 32),
-)
-
-
-def _affordable(
-    batch: int,
-    groups: int,
-    channels: int,
-    filters: int,
-    axes: list[Axis],
-    mode: str,
-    room: tuple[int, int],
-    main: int | None = None,
-) -> tuple[int, int, int, int, list[Axis]]:
-    """The sizes, cut down until the case fits the room; at the edge of a tile all but the edge, the main axis last."""
-    rows, terms = room
-    samples = 1 if main is None else batch
-    planes = samples * (1 if main is None else groups * channels)
-    taps = prod([axis.kernel for axis in axes])
-    while (
-        taps > terms
-        or samples * prod([axis.out for axis in axes]) > rows
-        or prod([axis.size for axis in axes]) > 512
-        or planes * prod([axis.size for axis in axes]) > 2000
-    ):
-        large = max(
-            range(len(axes)),
-            key=lambda k: (
-                main not in (None, k) and axes[k].out * axes[k].size > 1,
-                axes[k].kernel * axes[k].out * axes[k].size,
-            ),
-        )
-        axis = axes[large]
-        smaller = axis._replace(kernel=max(1, axis.kernel - 1), size=max(1, axis.size - axis.stride))
-        smaller = smaller.with_meaning(mode)
-        if smaller == axis:  # All of it is padding.
-            axes = [a._replace(low=0, high=0).with_meaning(mode) for a in axes]
-        else:
-            axes = [smaller if k == large else a for k, a in enumerate(axes)]
-        taps = prod([axis.kernel for axis in axes])
-    pixels = prod([axis.out for axis in axes])
-    while groups * channels * taps > terms and groups * channels > 1:
-        groups, channels = (groups - 1, channels) if groups > 2 or channels == 1 else (groups, channels - 1)
-    # x fits the middle one of the oracle's size classes.
-    samples = min(rows // pixels, 2000 // (groups * channels * prod([axis.size for axis in axes])))
-    return min(batch, max(1, samples)), groups, channels, filters, axes
-
-
-def _read_pixels(size: Sequence[int], kernel: Sequence[int], out: Sequence[int], options: Mapping[str, Any]) -> Array:
-    """The flat pixel of x that output pixel q reads at tap k, (Q, K); -1 outside."""
-    found = np.zeros((1, 1), np.int64)
-    for h, k, q, stride, dilation, (low, high) in zip(
-        size, kernel, out, options["stride"], options["dilation"], options["padding"], strict=True
-    ):
-        at = np.arange(q)[:, None] * stride + np.arange(k) * dilation
-        read = positions(h, low, high, options["padding_mode"])[at]
-        outside = (found < 0)[:, None, :, None] | (read < 0)[None, :, None, :]
-        found = np.where(outside, -1, found[:, None, :, None] * h + read[None, :, None, :])
-        found = found.reshape(found.shape[0] * q, -1)
-    return found
 
 
 LAYER = Conv()

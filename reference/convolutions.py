@@ -44,7 +44,7 @@ def padded_beforehand(layer: Layer, case: Case, space: Space) -> Iterator[Relati
         return {t: np.asarray(fold(a, source, shape, options)) if t == "dx" else a for t, a in answer.items()}
 
     part = algebra.of(configuration, case, algebra.arrays_of(case, x=x))
-    yield Relation("x with the padding already around it, and no padding asked,", (part,), join)
+    yield Relation("x with the padding already around it", (part,), join)
 
 
 def block_diagonal(layer: Layer, case: Case, space: Space) -> Iterator[Relation]:
@@ -111,4 +111,4 @@ def as_linear(case: Case, other: Space) -> Iterator[Relation]:
         return found
 
     part = algebra.of(configuration, case, arrays)
-    yield Relation("the adapter's own linear layer over the channels", (part,), join, LINEAR, space)
+    yield Relation("the adapter's own linear layer", (part,), join, LINEAR, space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,3 +188,78 @@ def spread(excess: int, axes: Sequence[Mapping[int, list[Axis]]]) -> Iterator[tu
             for rest in spread(excess - own, axes[1:]):
                 for axis in options:
                     yield (axis, *rest)
+
+
+def read_pixels(size: Sequence[int], kernel: Sequence[int], out: Sequence[int], options: Mapping[str, Any]) -> Array:
+    """The flat pixel of x that output pixel q reads at tap k, (Q, K); -1 outside."""
+    found = np.zeros((1, 1), np.int64)
+    for h, k, q, stride, dilation, (low, high) in zip(
+        size, kernel, out, options["stride"], options["dilation"], options["padding"], strict=True
+    ):
+        at = np.arange(q)[:, None] * stride + np.arange(k) * dilation
+        read = positions(h, low, high, options["padding_mode"])[at]
+        outside = (found < 0)[:, None, :, None] | (read < 0)[None, :, None, :]
+        found = np.where(outside, -1, found[:, None, :, None] * h + read[None, :, None, :])
+        found = found.reshape(found.shape[0] * q, -1)
+    return found
+
+
+#: How much a drawn case may cost: output pixels of all samples, terms of a sum over all channels. Most are small.
+#: At the edge of a tile there is room for it in any one place.
+EDGE_ROOM = (512, 256)
+ROOMS = (
+    (64, 32),
+    (64, 32),
+    (64, 32),
+    (64, 32),
+    (160, 96),
+    (64, 32),
+    (160, 96),
+    (64, 32),
+    (512, 256),
+    (64, 32),
+)
+
+
+def affordable(
+    batch: int,
+    groups: int,
+    channels: int,
+    filters: int,
+    axes: list[Axis],
+    mode: str,
+    room: tuple[int, int],
+    main: int | None = None,
+) -> tuple[int, int, int, int, list[Axis]]:
+    """The sizes, cut down until the case fits the room; at the edge of a tile all but the edge, the main axis last."""
+    rows, terms = room
+    samples = 1 if main is None else batch
+    planes = samples * (1 if main is None else groups * channels)
+    taps = prod([axis.kernel for axis in axes])
+    while (
+        taps > terms
+        or samples * prod([axis.out for axis in axes]) > rows
+        or prod([axis.size for axis in axes]) > 512
+        or planes * prod([axis.size for axis in axes]) > 2000
+    ):
+        large = max(
+            range(len(axes)),
+            key=lambda k: (
+                main not in (None, k) and axes[k].out * axes[k].size > 1,
+                axes[k].kernel * axes[k].out * axes[k].size,
+            ),
+        )
+        axis = axes[large]
+        smaller = axis._replace(kernel=max(1, axis.kernel - 1), size=max(1, axis.size - axis.stride))
+        smaller = smaller.with_meaning(mode)
+        if smaller == axis:  # All of it is padding.
+            axes = [a._replace(low=0, high=0).with_meaning(mode) for a in axes]
+        else:
+            axes = [smaller if k == large else a for k, a in enumerate(axes)]
+        taps = prod([axis.kernel for axis in axes])
+    pixels = prod([axis.out for axis in axes])
+    while groups * channels * taps > terms and groups * channels > 1:
+        groups, channels = (groups - 1, channels) if groups > 2 or channels == 1 else (groups, channels - 1)
+    # x fits the middle one of the oracle's size classes.
+    samples = min(rows // pixels, 2000 // (groups * channels * prod([axis.size for axis in axes])))
+    return min(batch, max(1, samples)), groups, channels, filters, axes
