@@ -10,9 +10,6 @@ On the CPU. `on("cuda")` is the same adapter on another device; name it in a mod
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,26 +74,25 @@ class TorchAdapter:
         groups: int = 1,
         padding_mode: str = "zeros",
     ) -> Any:
-        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad."""
+        """torch.nn.functional.conv1d, conv2d, conv3d; padding that differs between sides goes through pad.
+
+        Raises NotImplementedError in 16 bits on the CPU, where torch keeps sums in the format itself and, with oneDNN,
+        leaves memory unwritten: docs/findings.md.
+        """
+        if x.element_size() < 4 and x.device.type == "cpu":
+            raise NotImplementedError("torch's convolutions in 16 bits are wrong on the CPU")
         leaves = _leaves(x, w, b)
         source, same = leaves[0], [low for low, _ in padding]
         if padding_mode != "zeros" or any(low != high for low, high in padding):
             sides = [side for pair in reversed(padding) for side in pair]
             source, same = _padded(source, sides, _PAD_MODES[padding_mode]), [0] * len(padding)
         # Some of torch's backwards on the CPU raise for a w that is not contiguous ("grad_weight must be contiguous").
-        with _trusted_kernels(x):
-            out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
+        out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
         return out.detach(), (out, leaves)
 
     def conv_backward(self, dout: torch.Tensor, cache: Any) -> Any:
-        """torch.autograd.
-
-        Raises NotImplementedError for several samples in float16 on the CPU: torch keeps dw's sum over them in float16.
-        """
-        if dout.dtype is torch.float16 and dout.device.type == "cpu" and len(dout) > 1:
-            raise NotImplementedError("torch sums dw over the samples in float16 on the CPU")
-        with _trusted_kernels(dout):
-            return _pulled_back(dout, cache)
+        """torch.autograd."""
+        return _pulled_back(dout, cache)
 
     def batchnorm_forward(
         self,
@@ -150,24 +146,9 @@ def _pulled_back(dout: torch.Tensor, cache: Any) -> list[torch.Tensor | None]:
     return [None if leaf is None else next(gradients) for leaf in leaves]
 
 
-@contextmanager
-def _trusted_kernels(like: torch.Tensor) -> Iterator[None]:
-    """Without oneDNN for bfloat16 on the CPU, whose convolutions leave memory unwritten at some geometries."""
-    if like.dtype is torch.bfloat16 and like.device.type == "cpu":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TF32 on Intel GPUs, which the flags touch as well
-            with torch.backends.mkldnn.flags(enabled=False):
-                yield
-    else:
-        yield
-
-
 def _padded(x: torch.Tensor, sides: list[int], mode: str) -> torch.Tensor:
     if mode == "constant":
         return functional.pad(x, sides)
-    if x.element_size() < 4:
-        # torch adds up the gradients of all pixels that repeat one in the format of x: in 16 bits too short a one.
-        return functional.pad(x.float(), sides, mode=mode).to(x.dtype)
     return functional.pad(x, sides, mode=mode)
 
 

@@ -206,3 +206,16 @@ def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
     plain = replace(found.case, layouts={})
     assert heard.tally("out").failed == []
     assert all(a is None or a.flags.c_contiguous for a in plain.arrays.values())
+
+
+@pytest.mark.parametrize("profile", ["quick", "default"])
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_every_layout_of_every_array_is_judged(layer, profile: str) -> None:
+    adapter = load("backproof.plugins.numpy_adapter", CONTRACTS)
+    for part in layer.parts(adapter.implementations[layer.name].settings):
+        heard = Hearing(layer, part, "float64", adapter, PROFILES[profile], 0, lambda *_: None)
+        heard.tally("memory_layout")
+        counts = heard.layouts()
+        assert [cell for cell, count in counts.items() if not count] == []
+        wanted = {"linear": 4 * 9, "conv": 3 * 10, "batchnorm": 48}[layer.name]
+        assert len(counts) >= wanted

@@ -114,24 +114,15 @@ def test_expanded_gradients_come_back() -> None:
         assert back.strides == (0,)
 
 
-GEOMETRY: dict[str, Any] = {"dilation": (1,), "groups": 1, "stride": (1,)}
-
-
-@pytest.mark.parametrize(("dtype", "right"), [(np.float16, 2100), (ml_dtypes.bfloat16, 2096)])
-def test_gradients_of_repeated_pixels_are_summed_in_float32(dtype: Any, right: float) -> None:
-    # One pixel and 2099 copies of it: one after the other float16 gets to 2048, bfloat16 to 256.
-    x, w = (torch_adapter.from_numpy(np.ones((1, 1, 1), dtype)) for _ in range(2))
-    out, cache = torch_adapter.conv_forward(x, w, padding=((2099, 0),), padding_mode="replicate", **GEOMETRY)
-    dx, *_ = torch_adapter.conv_backward(torch.ones_like(out), cache)
-    assert float(dx) == right
-
-
-def test_sums_over_samples_that_torch_keeps_in_float16_are_refused() -> None:
-    w = torch.ones(1, 1, 1, dtype=torch.float16)
-    torch_adapter.conv_forward(torch.ones(1, 1, 3, dtype=torch.float16), w, padding=((0, 0),), **GEOMETRY)
-    out, cache = torch_adapter.conv_forward(torch.ones(2, 1, 3, dtype=torch.float16), w, padding=((0, 0),), **GEOMETRY)
-    with pytest.raises(NotImplementedError, match="sums dw over the samples in float16"):
-        torch_adapter.conv_backward(torch.ones_like(out), cache)
+def test_convolutions_in_16_bits_which_torch_gets_wrong_on_the_cpu_are_refused() -> None:
+    geometry: dict[str, Any] = {"padding": ((0, 0),), "dilation": (1,), "groups": 1, "stride": (1,)}
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        x, w = torch.ones(1, 1, 3, dtype=dtype), torch.ones(1, 1, 1, dtype=dtype)
+        if dtype.itemsize == 2:
+            with pytest.raises(NotImplementedError, match="in 16 bits are wrong on the CPU"):
+                torch_adapter.conv_forward(x, w, **geometry)
+        else:
+            torch_adapter.conv_forward(x, w, **geometry)
 
 
 def test_strided_statistics_that_torch_misreads_in_eval_are_refused() -> None:
@@ -172,27 +163,3 @@ def test_it_conforms_in_every_dtype() -> None:
     wrong = {v.item.path: v.counterexamples[0].discrepancy.message for v in verdicts if v.outcome == "failed"}
     assert wrong == {}
     assert {v.item.dtype for v in verdicts if v.judged} == set(NAMES)
-
-
-@pytest.mark.parametrize("layout", ["plain", "channels last"])
-def test_bfloat16_convolutions_are_those_of_other_formats(layout: str) -> None:
-    # At these geometries oneDNN's kernels for bfloat16 leave dw or out unwritten in parts.
-    rng = np.random.default_rng(0)
-    for shapes, geometry in (
-        (((2, 65, 3), (2, 65, 2)), {"stride": (4,), "dilation": (1,), "groups": 1, "padding": ((1, 1),)}),
-        (
-            ((5, 2, 4, 3), (6, 1, 4, 3)),
-            {"stride": (1, 4), "dilation": (3, 1), "groups": 2, "padding": ((1, 8), (0, 1))},
-        ),
-    ):
-        x, w = (torch.tensor(rng.integers(-1, 2, shape), dtype=torch.float64) for shape in shapes)
-        if layout == "channels last" and x.ndim == 4:
-            x = x.to(memory_format=torch.channels_last)
-        out, cache = torch_adapter.conv_forward(x, w, **geometry)
-        dout = torch.tensor(rng.integers(-1, 2, out.shape), dtype=torch.float64)
-        right = [out, *torch_adapter.conv_backward(dout, cache)[:2]]
-        short = torch.bfloat16
-        out, cache = torch_adapter.conv_forward(x.to(short), w.to(short), **geometry)
-        found = [out, *torch_adapter.conv_backward(dout.to(short), cache)[:2]]
-        for one, other in zip(found, right, strict=True):
-            assert torch.equal(one.double(), other)
