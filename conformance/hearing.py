@@ -39,6 +39,9 @@ ARRANGEMENTS = 3
 #: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
 SELDOM = 3
 
+#: What else is accepted without meaning, named in the sentence.
+MOST_FLAWS = 4
+
 #: Added to the seed for cases that are drawn in the place of others.
 REDRAWN = 2**64
 
@@ -380,7 +383,20 @@ class Hearing:
             case, law, told[first] = start
             proved, smaller = False, 0
         if case.flaw is not None:
-            return Counterexample(told[case], case, law, proved, smaller, None, len(failing), len(tally.passed), steady)
+            flaws = [flaw for entry in failing if (flaw := entry[0].flaw) is not None and flaw != case.flaw]
+            others = [flaw.words for flaw in flaws]
+            message = f"{told[case].message}{_also(list(dict.fromkeys(others)))}"
+            return Counterexample(
+                replace(told[case], message=message),
+                case,
+                law,
+                proved,
+                smaller,
+                None,
+                len(failing),
+                len(tally.passed),
+                steady,
+            )
         law.confirm(case)
         bad = [entry[0] for entry in failing]
         where = self._region(bad, tally.passed)
@@ -419,6 +435,14 @@ class Hearing:
                 self.profile.search_seconds,
             )
         return self._searches[key]
+
+
+def _also(flaws: Sequence[str]) -> str:
+    """Such as " It also accepts eps=0; eps=-1e-05 and 3 more." """
+    if not flaws:
+        return ""
+    more = f" and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
+    return f" It also accepts {'; '.join(flaws[:MOST_FLAWS])}{more}."
 
 
 @contextmanager
