@@ -45,7 +45,7 @@ WIDE = replace(DEFAULT, examples=1000, others=200)
 #: The textbook's loops and JAX's compilations cost more than the references do: fewer at a time.
 NARROW = replace(DEFAULT, examples=100, others=40)
 #: One program is compiled for each shape: many cases on few shapes.
-COMPILED = replace(DEFAULT, examples=5, sweep=40, sweep_shapes=10, others=5, tile_edges=(9,))
+COMPILED = replace(DEFAULT, examples=100, sweep=40, sweep_shapes=10, others=6, tile_edges=(9,))
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,18 @@ class Row:
 
 def from_bytes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
     """Cases of random bytes: what Hypothesis draws, without the time that it takes."""
+    return _from_bytes(layer, space, examples, number, examples)
+
+
+def on_few_shapes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
+    """The same, with many numbers for each configuration: a candidate that compiles does so for few shapes."""
+    return _from_bytes(layer, space, examples, number, max(1, examples // 25))
+
+
+def _from_bytes(layer: Layer, space: Space, examples: int, number: int, configurations: int) -> list[Case]:
     generator = np.random.default_rng(number)
-    tapes = (generator.bytes(CONFIGURATION + NUMBERS) for _ in range(examples))
-    return [case_from(layer, space, tape[:CONFIGURATION], tape[CONFIGURATION:]) for tape in tapes]
+    tapes = [generator.bytes(CONFIGURATION) for _ in range(configurations)]
+    return [case_from(layer, space, tapes[k % configurations], generator.bytes(NUMBERS)) for k in range(examples)]
 
 
 def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
@@ -117,7 +126,7 @@ def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
         import torch
 
         torch.set_num_threads(1)
-    hearing.drawn = from_bytes
+    hearing.drawn = on_few_shapes if candidate.library == "jax" else from_bytes
     adapter = load(candidate.spec, CONTRACTS)
     target = candidate.full if cases is None else cases
     dtypes = tuple(adapter.settings["dtypes"])
