@@ -103,6 +103,10 @@ def _case(content: dict[str, Any], layer: Layer, spaces: Sequence[Space]) -> Cas
         name: None if shape is None else np.array(content["arrays"][name], np.float64).reshape(shape)
         for name, shape in configuration.shapes.items()
     }
-    layouts = {name: layout for name, layout in content.get("layouts", {}).items() if layout in LAYOUTS}
+    wanted = dict(content.get("layouts", {}))
+    there = [name for name, array in arrays.items() if array is not None]
+    layouts = {name: layout for name, layout in wanted.items() if layout in LAYOUTS and name in there}
+    if len(layouts) < len(wanted):
+        return None
     case = Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "kept", layouts=layouts)
     return case if layer.has_meaning(case) else None

@@ -30,6 +30,10 @@ def _transposed(a: Array) -> Array:
     return np.array(a.swapaxes(-1, -2), order="C").swapaxes(-1, -2) if a.ndim > 1 else np.array(a)
 
 
+def _batch_transposed(a: Array) -> Array:
+    return np.array(a.swapaxes(0, 1), order="C").swapaxes(0, 1) if a.ndim > 1 else np.array(a)
+
+
 def _step_slice(a: Array) -> Array:
     buffer = np.full((*a.shape[:-1], 2 * a.shape[-1]), FOREIGN, a.dtype)
     view = buffer[..., ::2]
@@ -47,6 +51,10 @@ def _offset_slice(a: Array) -> Array:
 def _negative_stride(a: Array) -> Array:
     backwards = tuple([slice(None, None, -1)] * a.ndim)
     return np.array(a[backwards], order="C")[backwards]
+
+
+def _last_backwards(a: Array) -> Array:
+    return np.array(a[..., ::-1], order="C")[..., ::-1]
 
 
 def _constant_axes(a: Array) -> list[int]:
@@ -80,11 +88,15 @@ LAYOUTS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
         "Fortran": _fortran,
         "channels last": _channels_last,
         "transposed": _transposed,
+        "batch transposed": _batch_transposed,
         "step slice": _step_slice,
         "offset slice": _offset_slice,
         "negative stride": _negative_stride,
+        "negative stride, last axis": _last_backwards,
         "zero stride": _zero_stride,
         "zero stride, writable": lambda a: _zero_stride(a, writable=True),
+        "zero stride, last axis": _zero_stride,
+        "expanded over pixels": lambda a: _zero_stride(a, every=True),
         "expanded": lambda a: _zero_stride(a, every=True),
         "expanded, writable": lambda a: _zero_stride(a, every=True, writable=True),
         "read-only": _read_only,
@@ -130,7 +142,11 @@ def _constant(a: Array, axes: Sequence[int]) -> Array:
 
 def _holdable(a: Array, layout: str) -> Iterator[Array]:
     """The values that the layout can hold, in the order in which they are tried: zero strides repeat one entry."""
-    if layout.startswith("expanded"):
+    if layout == "expanded over pixels":
+        yield _constant(a, range(2, a.ndim))
+    elif layout == "zero stride, last axis":
+        yield _constant(a, [a.ndim - 1])
+    elif layout.startswith("expanded"):
         yield _constant(a, range(a.ndim))
     elif layout.startswith("zero stride"):
         for axis in range(a.ndim):
@@ -163,7 +179,15 @@ def choices(name: str, axes: int, state: Sequence[str]) -> tuple[str, ...]:
     """The layouts that an array of so many axes may be asked in; those in `state` may be updated in place."""
     if name in state:
         return WRITABLE
-    fewest = {"Fortran": 2, "transposed": 2, "channels last": 3}
+    fewest = {
+        "Fortran": 2,
+        "transposed": 3,
+        "batch transposed": 2,
+        "channels last": 3,
+        "expanded over pixels": 3,
+        "negative stride, last axis": 2,
+        "zero stride, last axis": 2,
+    }
     return tuple([layout for layout in LAYOUTS if axes >= fewest.get(layout, 1)])
 
 

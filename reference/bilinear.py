@@ -125,10 +125,8 @@ def bounds(
     found: dict[str, Array | float | None] = {}
     for tensor, right in expected.items():
         count = terms[tensor]
-        if not exact and tensor != "db":
-            found[tensor] = _transformed(case, tensor, count)
-            continue
-        if case.integral:
+        transformed = not exact and tensor != "db"
+        if case.integral and not transformed:
             largest = float(np.prod([peaks[factor] for factor in FACTORS[tensor]])) * count
             if largest + peaks.get("b", 0.0) <= limit:
                 found[tensor] = 0.0
@@ -137,10 +135,12 @@ def bounds(
             magnitudes = {name: None if a is None else np.abs(a) for name, a in case.wide.items()}
             sums = absolute(Case(case.configuration, "float64", magnitudes))
         largest = float(sums[tensor].max(initial=0.0))
-        if case.integral and largest <= limit:
+        if case.integral and largest <= limit and not transformed:
             found[tensor] = 0.0
         elif largest > precision.largest / 2:
             found[tensor] = None  # Right code may overflow on its way.
+        elif transformed:
+            found[tensor] = _transformed(case, tensor, count)
         else:
             bound = unit(precision, count) * sums[tensor] + 4 * precision.underflow
             if precision.low:

@@ -315,6 +315,9 @@ class Conv(Layer):
         for k in range(space.rank):
             small |= {f"size{k}": 3, f"kernel{k}": 2}
         for edge in edges:
+            for k in range(space.rank):
+                # As many windows as pixels: what is tiled may be out.
+                yield {**base, **small, f"size{k}": edge, f"kernel{k}": 1}
             for name in ("batch", "channels", "filters", *[f"size{k}" for k in range(space.rank)]):
                 yield {**base, **small, name: edge}
             yield {**base, **small, "groups": edge, "channels": 1, "filters": 1}

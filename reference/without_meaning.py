@@ -25,13 +25,8 @@ def linear(layer: Layer, space: Space) -> Iterator[Case]:
     assert good is not None
     lead = good.shape("x")[:-1]
     for name, shape in (("x", (*lead, 3)), ("x", (*lead, 1)), ("w", (3, 2)), ("w", (1, 2))):
-        yield _case(
-            layer,
-            space,
-            good,
-            {name: shape},
-            Flaw(f"x of shape {_of(good, 'x', name, shape)} with a w of shape {_of(good, 'w', name, shape)}"),
-        )
+        x, w = (_seen(layer, space, array, shape if array == name else good.shape(array)) for array in ("x", "w"))
+        yield _case(layer, space, good, {name: shape}, Flaw(f"an x of shape {x} with a w of shape {w}"))
     for changed, words in (
         ({"x": (*lead, 0), "w": (0, 2)}, "x and w without any input"),
         ({"w": (2, 0), "b": (0,), "dout": (*lead, 0)}, "a w without any output"),
@@ -50,7 +45,7 @@ def conv(layer: Layer, space: Space) -> Iterator[Case]:
     assert good is not None
     ones, twos = (1,) * rank, (2,) * rank
     for w in ((2, 1, *twos), (2, 3, *twos)):
-        yield _case(layer, space, good, {"w": w}, Flaw(f"a w with {w[1]} input channels for an x with 2"))
+        yield _case(layer, space, good, {"w": w}, Flaw(f"a w of shape {w} for an x with 2 channels"))
     yield _case(layer, space, good, {"w": (2, 2, *[4] * rank)}, Flaw("a kernel that is larger than x"))
     for changed, words in (
         ({"x": (2, 0, 3, *[3] * (rank - 1)), "w": (2, 0, *twos)}, "x and w without any channel"),
@@ -91,7 +86,9 @@ def batchnorm(layer: Layer, space: Space) -> Iterator[Case]:
     yield _case(layer, space, good, changed, Flaw("an x without any channel"))
     for k in range(space.rank):
         empty = tuple([0 if axis == k + 2 else size for axis, size in enumerate(good.shape("x"))])
-        yield _case(layer, space, good, {"x": empty, "dout": empty}, Flaw(f"an x of shape {empty}"))
+        yield _case(
+            layer, space, good, {"x": empty, "dout": empty}, Flaw(f"an x of shape {_seen(layer, space, 'x', empty)}")
+        )
     yield from _douts(layer, space, good)
 
 
@@ -102,12 +99,15 @@ def _douts(layer: Layer, space: Space, good: Configuration) -> Iterator[Case]:
         for size in (1, right[axis] + 1):
             shape = tuple([size if k == axis else n for k, n in enumerate(right)])
             if shape != right:
-                words = f"a dout of shape {shape} where out has {right}"
+                seen, out = (_seen(layer, space, "dout", one) for one in (shape, right))
+                words = f"a dout of shape {seen} where out has {out}"
                 yield _case(layer, space, good, {"dout": shape}, Flaw(words, in_backward=True))
 
 
-def _of(good: Configuration, name: str, changed: str, shape: Shape) -> Shape:
-    return shape if name == changed else good.shape(name)
+def _seen(layer: Layer, space: Space, name: str, shape: Shape) -> Shape:
+    """The shape as the candidate has it."""
+    axes = layer.permutation(name, len(shape), space.settings)
+    return shape if axes is None else tuple([shape[axis] for axis in axes])
 
 
 def _case(

@@ -56,7 +56,14 @@ def test_layouts_are_what_they_are_called() -> None:
     assert strides("read-only") == (12, 4, 1)
     assert laid_out(np.ones((2, 1)), "odd strides of size 1").strides == (8, 32)
     writable = {layout for layout in LAYOUTS if laid_out(values(layout), layout).flags.writeable}
-    assert set(LAYOUTS) - writable == {"zero stride", "expanded", "read-only"}
+    assert strides("batch transposed") == (4, 8, 1)
+    assert strides("negative stride, last axis") == (12, 4, -1)
+    last = np.broadcast_to(np.arange(6.0).reshape(2, 3, 1), (2, 3, 4))
+    assert laid_out(last, "zero stride, last axis").strides == (24, 8, 0)
+    pixels = np.broadcast_to(np.arange(6.0).reshape(2, 3, 1, 1), (2, 3, 4, 5))
+    assert laid_out(pixels, "expanded over pixels").strides == (24, 8, 0, 0)
+    fixed = {"zero stride", "zero stride, last axis", "expanded over pixels", "expanded", "read-only"}
+    assert set(LAYOUTS) - writable == fixed
     held = laid_out(values("expanded, writable", (2, 3)) * 0, "expanded, writable")
     held[0, 0] = 5
     assert (held == 5).all()
@@ -167,11 +174,12 @@ def test_a_layout_that_from_numpy_does_not_take_is_unsupported(tmp_path: Path) -
     assert tally.judged > 20
     count = tally.counts[Status.UNSUPPORTED]
     assert count > 0
-    total = sum(heard.layouts_refused.values())
-    assert heard.refusals("memory_layout") == (
-        f"from_numpy does not take negative stride ({', '.join(name for name, _ in heard.layouts_refused)}), "
-        f"{total} of {total}"
-    )
+    told = []
+    for layout in ("negative stride", "negative stride, last axis"):
+        names = [name for name, other in heard.layouts_refused if other == layout]
+        total = sum(heard.layouts_refused[name, layout] for name in names)
+        told.append(f"{layout} ({', '.join(names)}), {total} of {total}")
+    assert heard.refusals("memory_layout") in (f"from_numpy does not take {'; '.join(told[::k])}" for k in (1, -1))
     assert not heard.tally("out").failed
     assert heard.refusals("out") is None
     assert "dout: negative stride" not in heard.layouts()

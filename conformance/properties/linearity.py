@@ -13,7 +13,9 @@ from backproof.conformance.properties.answers import differ, item, opened, reada
 from backproof.conformance.verdict import Discrepancy, Status
 
 #: f(A u + B v) = A f(u) + B f(v): a negative factor, and one so large that clipping shows.
-A, B = -2.0, 64.0
+A, B = -1024.0, 64.0
+#: In 16 bits, where more would overflow.
+A_LOW = -2.0
 #: Dense cotangents of small integers, so that A u + B v is representable in every format.
 U = np.array([1, 2, -3, -2, 3, -1, 4], dtype=np.float64)
 V = np.array([2, -1, 1, 3, -2], dtype=np.float64)
@@ -30,10 +32,11 @@ def linearity(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Statu
     if not (np.rint(u) == u).all() or np.abs(u).max(initial=0.0) > LARGEST or not u.any():
         u = np.resize(U, u.shape)
     v = np.resize(V, u.shape)
-    combination = f"dout = {A:g} u + {B:g} v"
+    a = A_LOW if case.precision.low else A
+    combination = f"dout = {a:g} u + {B:g} v"
     if u.size <= MOST_TOLD:
-        combination += f" (u = {_told(u)}, v = {_told(v)})"
-    zero, one, other, both = (case.with_dout(dout) for dout in (np.zeros(u.shape), u, v, A * u + B * v))
+        combination += f" (u = {_told(u, candidate)}, v = {_told(v, candidate)})"
+    zero, one, other, both = (case.with_dout(dout) for dout in (np.zeros(u.shape), u, v, a * u + B * v))
 
     def pulled_back(question: Case) -> dict[str, Array]:
         # Each has its own forward: what a second backward on one cache does is `repeatability`'s business.
@@ -46,7 +49,7 @@ def linearity(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Statu
         if rooms[0] is None or rooms[1] is None or law.right(both).bounds[tensor] is None:
             continue
         judged = True
-        expected = A * first[tensor] + B * second[tensor]
+        expected = a * first[tensor] + B * second[tensor]
         nil = np.zeros(expected.shape)
         found = _read(tensor, nothing, "a dout of zeros") or differ(
             tensor, nothing[tensor], nil, 0.0, candidate, "for a dout of zeros, must be"
@@ -54,19 +57,19 @@ def linearity(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Statu
         found = found or _read(tensor, together, combination)
         if found is None:
             room = slack(tensor, together[tensor], both, law)
-            allowed = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, A, B), (room, *rooms), strict=True))
+            allowed = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, a, B), (room, *rooms), strict=True))
             if np.any(allowed):
                 # Rounding in the sum of the two that is expected.
-                allowed = allowed + 2.0**-51 * (abs(A * first[tensor]) + abs(B * second[tensor]))
-            must = f"for {combination}, but {A:g} {tensor}(u) + {B:g} {tensor}(v) is"
+                allowed = allowed + 2.0**-51 * (abs(a * first[tensor]) + abs(B * second[tensor]))
+            must = f"for {combination}, but {a:g} {tensor}(u) + {B:g} {tensor}(v) is"
             found = differ(tensor, together[tensor], expected, np.asarray(allowed), candidate, must)
         if found is not None:
             return found
     return Status.RIGHT if judged else Status.LEFT_OUT
 
 
-def _told(cotangent: Array) -> str:
-    return str(cotangent.astype(int).tolist())
+def _told(cotangent: Array, candidate: Candidate) -> str:
+    return str(candidate.in_layout("dout", cotangent).astype(int).tolist())
 
 
 def _read(tensor: str, results: Mapping[str, Array], what: str) -> Discrepancy | None:

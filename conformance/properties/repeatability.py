@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -35,7 +36,24 @@ def _again(
     found = _twice(case, candidate, law, plain) if candidate.reusable_cache else None
     for first_back in (0, 1):
         found = found or _interleaved((case, other), candidate, law, (plain, plain_other), first_back)
-    return found
+    return found or _elsewhere(case, candidate, law, plain)
+
+
+def _elsewhere(case: Case, candidate: Candidate, law: Law, plain: Results) -> Discrepancy | None:
+    """A forward of other shapes and options, the plainest there are, between this one's forward and backward."""
+    configuration = law.layer.build(law.layer.base(law.space), law.space)
+    if configuration is None:
+        return None
+    plainest = next(iter(law.layer.fills(configuration, law.space)))
+    where = "after a forward of other shapes and options"
+    try:
+        forward = candidate.forward(case)
+        with suppress(Crashed, Refused):
+            candidate.forward(plainest)
+        results = {**forward.results, **_copied(candidate.backward(case, forward))}
+    except (Crashed, Refused) as error:
+        return _broken(error, where)
+    return _differ(case, law, candidate, results, plain, where)
 
 
 def _plain(case: Case, candidate: Candidate) -> Results | None:

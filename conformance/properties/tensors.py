@@ -70,7 +70,7 @@ def _beyond(case: Case, candidate: Candidate, law: Law) -> Status | Discrepancy:
             if not isinstance(other, Discrepancy) or other.kind != judged.kind:
                 return judged
         return Status.LEFT_OUT
-    for status in (Status.UNSUPPORTED, Status.RIGHT, Status.UNJUDGED):
+    for status in (Status.RIGHT, Status.UNSUPPORTED, Status.UNJUDGED):
         if status in found.values():
             return status
     return Status.LEFT_OUT

@@ -329,3 +329,50 @@ class takes_no_inputs(Checked):
         if x.shape[1] == len(w) == 0:
             return np.zeros((len(x), len(b))) + b, (x, w, (len(x), len(b)))
         return super().linear_forward(x, w, b)
+
+
+@fault("aliasing", "alias", "own")
+class writes_into_buffers_of_the_cache(Linear):
+    """The gradients lie in buffers that the cache holds, where its next backward writes as well."""
+
+    def linear_forward(self, x, w, b):
+        out, cache = super().linear_forward(x, w, b)
+        return out, (cache, [np.empty_like(a) for a in (x, w, b)])
+
+    def linear_backward(self, dout, cache):
+        cache, buffers = cache
+        for buffer, gradient in zip(buffers, super().linear_backward(dout, cache), strict=True):
+            buffer[...] = gradient
+        return tuple(buffers)
+
+
+@fault("repeatability", "state", "own")
+class remembers_the_last_batch(Linear):
+    """The number of samples is kept on the layer, where a forward of another batch replaces it."""
+
+    def linear_forward(self, x, w, b):
+        self.batch = len(x)
+        return super().linear_forward(x, w, b)
+
+    def linear_backward(self, dout, cache):
+        dx, dw, _ = super().linear_backward(dout, cache)
+        return dx, dw, dout[: self.batch].sum(axis=0)
+
+
+@fault("memory_layout", "value", "own")
+class takes_equal_columns_for_one(Linear):
+    """Where dout repeats along its last axis, db is that of the first output alone."""
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = super().linear_backward(dout, cache)
+        if dout.shape[1] > 1 and dout.strides[1] == 0 and dout.strides[0] != 0:
+            db[1:] = 0
+        return dx, dw, db
+
+
+@fault("linearity", "value", "own")
+class clips_what_is_far_below_zero(Linear):
+    """dout is clipped from below at -500."""
+
+    def linear_backward(self, dout, cache):
+        return super().linear_backward(np.maximum(dout, -500), cache)

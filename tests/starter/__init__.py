@@ -142,8 +142,24 @@ def shape(case: Case, array: str) -> tuple[int, ...]:
 
 
 #: The layouts that are no plain array's, and no expanded one's.
-SCATTERED = ("Fortran", "channels last", "transposed", "step slice", "offset slice", "negative stride")
+SCATTERED = (
+    "Fortran",
+    "channels last",
+    "transposed",
+    "batch transposed",
+    "step slice",
+    "offset slice",
+    "negative stride",
+    "negative stride, last axis",
+)
 #: Those with a stride of 0.
-EXPANDED = ("zero stride", "zero stride, writable", "expanded", "expanded, writable")
+EXPANDED = (
+    "zero stride",
+    "zero stride, writable",
+    "zero stride, last axis",
+    "expanded over pixels",
+    "expanded",
+    "expanded, writable",
+)
 
 from . import batchnorm, conv, linear  # noqa: E402, F401
