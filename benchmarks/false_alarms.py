@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -78,20 +78,22 @@ class Row:
     name: str
     layer: str
     library: str
-    dtypes: tuple[str, ...]
     cases: int = 0
     judgements: int = 0
     alarms: int = 0
     refused: int = 0
     seconds: float = 0.0
+    #: The dtypes in which it was judged, in their order.
+    dtypes: dict[str, None] = field(default_factory=dict)
 
     def hear(self, session: Session, item: Item, seed: int) -> int:
         """Judges one item and prints what it finds; the number of cases that were judged."""
         verdict = session.verdict(item, session.items, explain=False)
         self.judgements += verdict.judged
         self.refused += verdict.unsupported
-        if item.check == "out":
+        if item.check == "out" and verdict.judged:
             self.cases += verdict.judged
+            self.dtypes |= {item.dtype: None}
         if verdict.outcome == "failed":
             self.alarms += 1
             for found in verdict.counterexamples:
@@ -129,8 +131,7 @@ def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
     hearing.drawn = on_few_shapes if candidate.library == "jax" else from_bytes
     adapter = load(candidate.spec, CONTRACTS)
     target = candidate.full if cases is None else cases
-    dtypes = tuple(adapter.settings["dtypes"])
-    rows = {layer: Row(name, layer, candidate.library, dtypes) for layer in adapter.implementations}
+    rows = {layer: Row(name, layer, candidate.library) for layer in adapter.implementations}
     judged: Counter[str] = Counter()
     profile, seed = candidate.profile, first_seed
     while pending := [row for row in rows.values() if row.cases < target]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from backproof.conformance.candidate import written
 from backproof.conformance.case import Array, Case
-from backproof.conformance.hearing import Counterexample
 from backproof.conformance.layer import Layer
 from backproof.conformance.report import in_layout
 from backproof.conformance.session import Verdict
+from backproof.conformance.tally import Counterexample
 
 #: Arrays of more elements are shown by their shape alone.
 MOST_SHOWN = 64

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from time import perf_counter
@@ -28,6 +28,7 @@ from backproof.conformance.reduce import plainer, reduced
 from backproof.conformance.region import EVERYWHERE, cells_of, region
 from backproof.conformance.search import Search
 from backproof.conformance.sweep import swept
+from backproof.conformance.tally import Counterexample, Tally
 from backproof.conformance.verdict import Discrepancy, Kind, Status
 
 REDUCING_SECONDS = 2.0
@@ -46,61 +47,6 @@ MOST_FLAWS = 4
 REDRAWN = 2**64
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Counterexample:
-    """The smallest failing case found for one item and one kind of failure.
-
-    `proved`: every configuration with meaning that is smaller was judged with every fill, and none failed alike; else
-    `smaller_cases` says how many were.
-    """
-
-    discrepancy: Discrepancy
-    case: Case
-    law: Law
-    proved: bool
-    smaller_cases: int
-    region: str | None
-    failed: int
-    passed: int
-    #: False where the case failed once and did not when it was asked again.
-    steady: bool = True
-
-
-@dataclass
-class Tally:
-    """What became of one item's cases."""
-
-    counts: Counter[Status] = field(default_factory=Counter)
-    failed: list[tuple[Case, Law, Discrepancy]] = field(default_factory=list)
-    passed: list[Case] = field(default_factory=list)
-    refused: list[Case] = field(default_factory=list)
-    #: How many of the judged cases were kept from earlier runs.
-    kept: int = 0
-
-    @property
-    def examples(self) -> int:
-        """The swept and drawn cases among those judged."""
-        return self.judged - self.kept
-
-    @property
-    def judged(self) -> int:
-        """The cases in which the item was right or wrong."""
-        return self.counts[Status.RIGHT] + len(self.failed)
-
-    def add(self, case: Case, law: Law, judged: Status | Discrepancy) -> None:
-        """Counts one case."""
-        if case.origin == "kept" and (judged is Status.RIGHT or isinstance(judged, Discrepancy)):
-            self.kept += 1
-        if isinstance(judged, Discrepancy):
-            self.failed.append((case, law, judged))
-            return
-        self.counts[judged] += 1
-        if judged is Status.RIGHT:
-            self.passed.append(case)
-        elif judged is Status.UNSUPPORTED:
-            self.refused.append(case)
 
 
 class Hearing:

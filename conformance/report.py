@@ -12,10 +12,10 @@ import numpy as np
 
 from backproof.conformance.candidate import written
 from backproof.conformance.case import Array
-from backproof.conformance.hearing import Counterexample
 from backproof.conformance.kept import write_whole
 from backproof.conformance.layer import Layer
 from backproof.conformance.session import Verdict
+from backproof.conformance.tally import Counterexample
 
 SCHEMA = 1
 #: Arrays of more elements stand as null.

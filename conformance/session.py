@@ -11,9 +11,10 @@ from typing import Literal
 
 from backproof.conformance.adapter import Adapter
 from backproof.conformance.case import Case
-from backproof.conformance.hearing import Counterexample, Hearing, Progress
+from backproof.conformance.hearing import Hearing, Progress
 from backproof.conformance.layer import Layer
 from backproof.conformance.profile import Profile
+from backproof.conformance.tally import Counterexample
 from backproof.conformance.verdict import Discrepancy, Status
 
 Outcome = Literal["passed", "failed", "skipped"]

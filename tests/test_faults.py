@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import product
 from math import prod
@@ -19,8 +20,9 @@ import numpy as np
 import pytest
 
 from backproof.conformance.adapter import load
-from backproof.conformance.hearing import Counterexample, Hearing
+from backproof.conformance.hearing import Hearing
 from backproof.conformance.profile import PROFILES
+from backproof.conformance.tally import Counterexample
 from backproof.reference import CONTRACTS, LAYERS, textbook
 
 from .faults import FAULTS, Fault
@@ -277,6 +279,26 @@ class Judge:
                 self.forward(self.native(other), question.options)
             else:
                 self.backward({**passed, "dout": passed["dout"].copy()}, kept)
+            try:
+                again = self.backward(passed, kept)
+            except Exception:
+                yield "crash"
+                continue
+            pairs = zip(plain, again, strict=True)
+            if any(isinstance(a, np.ndarray) and any(self.differ(b, a)) for a, b in pairs):
+                yield "state"
+        yield from self.elsewhere(question, arrays, plain)
+
+    def elsewhere(self, question: Question, arrays: dict[str, Any], plain: Any) -> Iterator[str]:
+        """A forward of one sample, or of twice as many, before the backward."""
+        for times in (0, 2):
+            passed = self.native(arrays)
+            kept = self.forward(passed, question.options)[1]
+            x = arrays["x"]
+            shape = (times * len(x) or 1, *x.shape[1:])
+            other = {**arrays, "x": np.arange(1, prod(shape) + 1).reshape(shape).astype(x.dtype)}
+            with suppress(Exception):
+                self.forward(self.native(other), question.options)
             try:
                 again = self.backward(passed, kept)
             except Exception:
