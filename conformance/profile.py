@@ -36,7 +36,7 @@ TILE_EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "quick": Profile("quick", examples=60, sweep=100, sweep_shapes=24, others=14, tile_edges=(8, 17, 65)),
-        "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=48, tile_edges=TILE_EDGES),
+        "default": Profile("default", examples=200, sweep=500, sweep_shapes=300, others=40, tile_edges=TILE_EDGES),
         "deep": Profile(
             "deep",
             examples=4000,
