@@ -97,7 +97,9 @@ class Conv:
         """The gradients of the padded x and of w."""
         n, g, c, o, pixels, taps = subscripts(len(strides))
         seen, upstream = windows(padded, w.shape[2:], strides, dilations, groups), by_group(up, 1, groups)
-        dw = np.einsum(seen, [n, g, c, *pixels, *taps], upstream, [n, g, o, *pixels], [g, o, c, *taps])
+        dw = np.zeros(by_group(w, 0, groups).shape)
+        if len(up):  # einsum over no samples was once seen to give NaN
+            dw = np.einsum(seen, [n, g, c, *pixels, *taps], upstream, [n, g, o, *pixels], [g, o, c, *taps])
         # dout with stride - 1 zeros between its pixels, and around it what a kernel's reach wants.
         reach = [d * (k - 1) for d, k in zip(dilations, w.shape[2:], strict=True)]
         sizes = [size + r for size, r in zip(padded.shape[2:], reach, strict=True)]
