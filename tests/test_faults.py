@@ -279,14 +279,7 @@ class Judge:
                 self.forward(self.native(other), question.options)
             else:
                 self.backward({**passed, "dout": passed["dout"].copy()}, kept)
-            try:
-                again = self.backward(passed, kept)
-            except Exception:
-                yield "crash"
-                continue
-            pairs = zip(plain, again, strict=True)
-            if any(isinstance(a, np.ndarray) and any(self.differ(b, a)) for a, b in pairs):
-                yield "state"
+            yield from self.differently(passed, kept, plain)
         yield from self.elsewhere(question, arrays, plain)
 
     def elsewhere(self, question: Question, arrays: dict[str, Any], plain: Any) -> Iterator[str]:
@@ -299,14 +292,18 @@ class Judge:
             other = {**arrays, "x": np.arange(1, prod(shape) + 1).reshape(shape).astype(x.dtype)}
             with suppress(Exception):
                 self.forward(self.native(other), question.options)
-            try:
-                again = self.backward(passed, kept)
-            except Exception:
-                yield "crash"
-                continue
-            pairs = zip(plain, again, strict=True)
-            if any(isinstance(a, np.ndarray) and any(self.differ(b, a)) for a, b in pairs):
-                yield "state"
+            yield from self.differently(passed, kept, plain)
+
+    def differently(self, passed: dict[str, Any], kept: Any, plain: Any) -> Iterator[str]:
+        """How a backward differs from the plain call's, if it does."""
+        try:
+            again = self.backward(passed, kept)
+        except Exception:
+            yield "crash"
+            return
+        pairs = zip(plain, again, strict=True)
+        if any(isinstance(a, np.ndarray) and any(self.differ(b, a)) for a, b in pairs):
+            yield "state"
 
     def truth(self, options: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         forward = getattr(textbook, f"{self.layer}_forward")
