@@ -1,0 +1,1 @@
+"""Faults in how batch norms are called: state, caches, absent parameters, buffers, memory."""

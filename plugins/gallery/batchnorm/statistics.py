@@ -1,0 +1,1 @@
+"""Faults of the statistics: mean, variance, running ones, and eval mode."""

@@ -1,0 +1,5 @@
+"""Convolutions with one fault each, by what it concerns."""
+
+from backproof.plugins.gallery.conv import axes, calls, groups, kernels, memory, padding, sums, tiles, windows
+
+__all__ = ["axes", "calls", "groups", "kernels", "memory", "padding", "sums", "tiles", "windows"]

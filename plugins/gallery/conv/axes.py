@@ -1,0 +1,1 @@
+"""Faults of convolutions where the axes differ, or are not two."""

@@ -1,0 +1,1 @@
+"""Faults in how convolutions are called: state, caches, buffers, what is rejected."""

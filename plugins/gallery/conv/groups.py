@@ -1,0 +1,1 @@
+"""Faults of groups and of the axes of channels and filters."""

@@ -1,0 +1,1 @@
+"""Faults of kernels: turned around, of size 1, even; and of shortcuts for some of them."""

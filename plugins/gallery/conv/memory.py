@@ -1,0 +1,1 @@
+"""Faults of convolutions that read an array's memory as it does not lie."""

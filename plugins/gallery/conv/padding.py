@@ -1,0 +1,1 @@
+"""Faults of padding: what is added before the windows and taken off after them."""

@@ -1,0 +1,1 @@
+"""Batch norms that look wrong and are right."""

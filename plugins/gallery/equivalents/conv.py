@@ -1,0 +1,1 @@
+"""Convolutions that look wrong and are right."""

@@ -1,0 +1,1 @@
+"""Linear layers that look wrong and are right."""

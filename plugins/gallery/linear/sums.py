@@ -1,0 +1,1 @@
+"""Faults of the formulas of a linear layer: factors, sums, shapes and dtypes."""
