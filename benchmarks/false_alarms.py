@@ -4,6 +4,7 @@
     python benchmarks/false_alarms.py --cases 300 torch      one of them
     python benchmarks/false_alarms.py --full --write         the targets of docs/false-alarms.md, and its table
     python benchmarks/false_alarms.py mypkg.adapter          any other adapter that is known to be right
+    python benchmarks/false_alarms.py --gallery --seeds 20   what looks wrong in the gallery and is right
 
 A case is counted when the item `out` was judged on it, a judgement is one item's word on one case. The first seed
 brings the sweep, each further one new drawn cases alone, so that no swept case is counted twice.
@@ -25,19 +26,26 @@ from time import perf_counter
 import numpy as np
 
 from backproof.conformance import hearing
-from backproof.conformance.adapter import load
+from backproof.conformance.adapter import Adapter, load
 from backproof.conformance.case import Case
 from backproof.conformance.draw import CONFIGURATION, NUMBERS, case_from
 from backproof.conformance.layer import Layer, Space
 from backproof.conformance.profile import PROFILES, Profile
 from backproof.conformance.properties import LISTED
 from backproof.conformance.session import Item, Session
+from backproof.plugins.gallery import EQUIVALENTS
 from backproof.reference import CONTRACTS, LAYERS
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "false-alarms.md"
 #: The table stands between these lines of the page.
-BEGIN, END = "<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->"
+MARKS = {
+    False: ("<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->"),
+    True: (
+        "<!-- the gallery: python benchmarks/false_alarms.py --gallery --seeds 20 --write -->",
+        "<!-- the end of the gallery -->",
+    ),
+}
 
 DEFAULT = PROFILES["default"]
 #: Drawn cases a layer, rank and dtype in one seed, and how many of them the items that are no tensor's get.
@@ -118,25 +126,28 @@ def _from_bytes(layer: Layer, space: Space, examples: int, number: int, configur
     return [case_from(layer, space, tapes[k % configurations], generator.bytes(NUMBERS)) for k in range(examples)]
 
 
-def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
+def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = None) -> list[Row]:
     """Judges one candidate, seed after seed, until every layer has its number of cases; None: the full number.
+
+    Or at so many `seeds`, with a thousand drawn cases a layer at each, divided among its ranks and dtypes.
 
     Raises RuntimeError where a layer has no case that is judged.
     """
-    candidate = CANDIDATES.get(name) or Candidate(name, "numpy", 20_000)
+    candidate = CANDIDATES.get(name) or Candidate(name, "numpy", 20_000, DEFAULT if seeds else WIDE)
     if candidate.library == "torch":
         import torch
 
         torch.set_num_threads(1)
     hearing.drawn = on_few_shapes if candidate.library == "jax" else from_bytes
     adapter = load(candidate.spec, CONTRACTS)
-    target = candidate.full if cases is None else cases
+    target = 0 if seeds else candidate.full if cases is None else cases
     rows = {layer: Row(name, layer, candidate.library) for layer in adapter.implementations}
     judged: Counter[str] = Counter()
     profile, seed = candidate.profile, first_seed
-    while pending := [row for row in rows.values() if row.cases < target]:
-        session = Session(adapter, LAYERS, profile, seed)
+    while pending := [row for row in rows.values() if seed - first_seed < (seeds or 0) or row.cases < target]:
         for row in pending:
+            asked = replace(profile, examples=1000 // places(adapter, row.layer)) if seeds else profile
+            session = Session(adapter, LAYERS, asked, seed)
             before, start = row.cases, perf_counter()
             for item in session.items:
                 if item.layer == row.layer and (seed == first_seed or item.check not in LISTED):
@@ -149,7 +160,7 @@ def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
             if row.cases == before:
                 raise RuntimeError(f"{name}: no case of {row.layer} was judged with seed {seed}.")
             print(
-                f"{name} {row.layer}: {row.cases} of {target} cases, {row.alarms} alarms, {row.seconds:.0f} s",
+                f"{name} {row.layer}, seed {seed}: {row.cases} cases, {row.alarms} alarms, {row.seconds:.0f} s",
                 flush=True,
             )
         profile, seed = replace(candidate.profile, sweep=0, tile_edges=()), seed + 1
@@ -157,6 +168,13 @@ def judge(name: str, cases: int | None, first_seed: int) -> list[Row]:
         if not count:
             print(f"{name}: {path} was judged on no case", flush=True)
     return list(rows.values())
+
+
+def places(adapter: Adapter, name: str) -> int:
+    """In how many ranks and dtypes a layer is judged."""
+    layer = next(layer for layer in LAYERS if layer.name == name)
+    parts = layer.parts(adapter.implementations[name].settings)
+    return sum(len(part.ranks) for part in parts) * len(adapter.settings["dtypes"])
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -167,19 +185,20 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         dtypes = "all four" if len(row.dtypes) == 4 else ", ".join(row.dtypes)
+        name = row.name.rpartition(":")[2]
         lines.append(
-            f"| {row.name} | {row.layer} | {dtypes} | {row.cases:,} | {row.judgements:,} | {row.alarms} "
+            f"| {name} | {row.layer} | {dtypes} | {row.cases:,} | {row.judgements:,} | {row.alarms} "
             f"| {row.seconds:.0f} | {row.library} {version(row.library)} |"
         )
     return "\n".join(lines)
 
 
-def write(found: str) -> None:
-    """Puts the table into its place on the page."""
+def write(found: str, begin: str, end: str) -> None:
+    """Puts the table into its place on the page, between two lines of it."""
     page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}")
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n\n{found}\n\n{end}{after}")
 
 
 def main() -> int:
@@ -189,23 +208,25 @@ def main() -> int:
     )
     parser.add_argument("--cases", type=int, default=1000, help="judged cases a layer")
     parser.add_argument("--full", action="store_true", help="as many as the page promises, for each candidate its own")
+    parser.add_argument("--gallery", action="store_true", help="the right implementations of the gallery")
+    parser.add_argument("--seeds", type=int, help="so many seeds, instead of a number of cases")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=1, help="candidates that are judged at the same time")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
-    names = options.candidates or list(CANDIDATES)
+    names = options.candidates or [each.spec for each in EQUIVALENTS if options.gallery] or list(CANDIDATES)
     cases = None if options.full else options.cases
     # A fresh process for each: what one candidate configures is not there for the next.
     pool = ProcessPoolExecutor(options.processes, get_context("spawn"), max_tasks_per_child=1)
     with pool:
         # The slowest first: the others are done beside it.
         order = sorted(names, key=lambda name: name != "jax_lax")
-        running = {name: pool.submit(judge, name, cases, options.seed) for name in order}
+        running = {name: pool.submit(judge, name, cases, options.seed, options.seeds) for name in order}
         rows = [row for name in names for row in running[name].result()]
     found = table(rows)
     print(found)
     if options.write:
-        write(found)
+        write(found, *MARKS[options.gallery])
     return min(1, sum(row.alarms for row in rows))
 
 

@@ -9,6 +9,8 @@ from backproof.conformance.adapter import Adapter
 from backproof.conformance.case import Case
 from backproof.conformance.hearing import Hearing, quiet
 from backproof.conformance.law import Law
+from backproof.conformance.layer import Layer
+from backproof.conformance.profile import Profile
 from backproof.conformance.properties import OTHERS, tensors
 from backproof.conformance.tally import Tally
 from backproof.conformance.verdict import Discrepancy
@@ -21,6 +23,16 @@ STAGES = ("sweep", "drawn")
 def everything(case: Case) -> bool:
     """Every case is asked."""
     return True
+
+
+def hearings(adapter: Adapter, layer: Layer, profile: Profile, seed: int) -> tuple[Hearing, ...]:
+    """One hearing for each part of a layer and each dtype that an adapter declares."""
+    settings = adapter.implementations[layer.name].settings
+    return tuple(
+        Hearing(layer, part, dtype, adapter, profile, seed, lambda *_: None)
+        for part in layer.parts(settings)
+        for dtype in adapter.settings["dtypes"]
+    )
 
 
 class Rehearsal(Hearing):

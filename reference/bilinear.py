@@ -43,7 +43,7 @@ def _sequences(values: Array, seed: int, **heads: list[int]) -> dict[str, Array]
 
 
 _GENERIC = _sequences(DENSE[:6], 1, x=[2, -3, 1, 3, -1], w=[3, 1, -2, -1, 2], b=[-1, 2, 3], dout=[1, 2, -3, -2, 3])
-_SPARSE = _sequences(PLAIN[:5], 2, x=[0, 1, -2, 2, 0], w=[1, 0, 2, -1, 0], b=[2, 0, 1], dout=[2, -1, 1, 3, -2])
+_SPARSE = _sequences(PLAIN[:5], 2, x=[0, 1, -2, 2, 0], w=[1, 0, 2, -1, 0], b=[-2, 0, 1], dout=[2, -1, 1, 3, -2])
 _SIGNS = _sequences(DENSE[:2], 3, x=[1, -1, -1, 1, 1], w=[-1, -1, 1, 1, -1], b=[1, -1, 1], dout=[1, 1, -1, 1, -1])
 _ONES = {name: np.ones(1) for name in ("x", "w", "b", "dout")}
 

@@ -95,6 +95,11 @@ class Fault:
         return self.adapter.__bases__[0]
 
     @property
+    def twin_spec(self) -> str:
+        """What names the right implementation as an adapter."""
+        return f"{self.twin.__module__}:{self.twin.__name__}"
+
+    @property
     def dtypes(self) -> tuple[str, ...]:
         """Those that it declares."""
         return tuple(getattr(self.adapter, "CONFORMANCE", {}).get("dtypes", ("float64",)))

@@ -31,14 +31,23 @@ class BatchNorm:
 
     def forward(self, x, gamma, beta, eps=1e-5, training=True, running_mean=None, running_var=None, momentum=0.1):
         rows = self.rows(x)
-        mean, var = (rows.mean(axis=0), rows.var(axis=0)) if training else (running_mean, running_var)
+        mean, var = self.statistics(rows) if training else (running_mean, running_var)
         scale = self.scale(var, eps, training)
         xhat = (rows - mean) * scale
         cache = Cache(rows, mean, var, scale, xhat, gamma, beta, eps, training)
-        out = self.images(gamma * xhat + beta, x.shape)
+        out = self.images(self.affine(xhat, gamma, beta), x.shape)
         if running_mean is None:
             return out, cache
         return out, cache, *self.tracked(running_mean, running_var, mean, var, momentum, len(rows), training)
+
+    def statistics(self, rows):
+        return rows.mean(axis=0), rows.var(axis=0)
+
+    def scale(self, var, eps, training):
+        return 1 / np.sqrt(var + eps)
+
+    def affine(self, xhat, gamma, beta):
+        return gamma * xhat + beta
 
     def tracked(self, running_mean, running_var, mean, var, momentum, m, training):
         if not training:
@@ -60,9 +69,6 @@ class BatchNorm:
         through = (dbeta + cache.xhat * dgamma) / m if cache.training else 0
         return cache.gamma * cache.scale * (upstream - through)
 
-    def scale(self, var, eps, training):
-        return 1 / np.sqrt(var + eps)
-
     def rows(self, x):
         return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
 
@@ -83,11 +89,59 @@ class Imaged(Plain):
     CONFORMANCE: ClassVar[dict[str, Any]] = {"batchnorm": {"spatial_dims": (0, 2)}}
 
 
+class Ranked(Plain):
+    """Right, without options, for signals and images too."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"batchnorm": {"spatial_dims": (0, 1, 2)}}
+
+
+class Pictured(BatchNorm):
+    """Right, with every option, for images."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"batchnorm": {"spatial_dims": (2,)}}
+
+
+class ChannelsLast(BatchNorm):
+    """Right, with every option, for images with the channels behind the pixels."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"batchnorm": {"spatial_dims": (2,), "layout": "channels_last"}}
+
+    def rows(self, x):
+        return x.reshape(-1, x.shape[-1])
+
+    def images(self, rows, shape):
+        return rows.reshape(shape)
+
+
 class Softened(BatchNorm):
     """Right, with eps."""
 
     def batchnorm_forward(self, x, gamma, beta, eps):
         return self.forward(x, gamma, beta, eps)
+
+
+class Checked(Softened):
+    """Right, with eps, and raises where a case has no meaning."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"rejects": True, "batchnorm": {"spatial_dims": (0,)}}
+
+    def batchnorm_forward(self, x, gamma, beta, eps):
+        self.check_eps(eps)
+        if x.shape[1] < 1:
+            raise ValueError("x has no channels")
+        return self.forward(x, gamma, beta, eps)
+
+    def batchnorm_backward(self, dout, cache):
+        return super().batchnorm_backward(self.checked(dout, cache), cache)
+
+    def check_eps(self, eps):
+        if eps <= 0:
+            raise ValueError("eps must be positive")
+
+    def checked(self, dout, cache):
+        if dout.shape != cache.rows.shape:
+            raise ValueError("dout must have the shape of out")
+        return dout
 
 
 class Switched(BatchNorm):
@@ -111,21 +165,28 @@ class Bare(BatchNorm):
         return super().batchnorm_backward(dout, cache)[:2]
 
 
+class Affine(BatchNorm):
+    """Right, with or without gamma and beta."""
+
+    def batchnorm_forward(self, x, gamma=None, beta=None):
+        out, cache = self.forward(x, self.factor(gamma), self.shift(beta))
+        return out, cache._replace(gamma=gamma, beta=beta)
+
+    def batchnorm_backward(self, dout, cache):
+        dx, dgamma, dbeta = super().batchnorm_backward(dout, cache._replace(gamma=self.factor(cache.gamma)))
+        return dx, None if cache.gamma is None else dgamma, None if cache.beta is None else dbeta
+
+    def factor(self, gamma):
+        return 1 if gamma is None else gamma
+
+    def shift(self, beta):
+        return 0 if beta is None else beta
+
+
 class Measured(BatchNorm):
     """Right, in float32."""
 
     CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": ("float32",), "batchnorm": {"spatial_dims": (0,)}}
-
-    def forward(self, x, gamma, beta, eps, training, running_mean, running_var, momentum):
-        mean, var = self.statistics(x) if training else (running_mean, running_var)
-        scale = self.scale(var, eps, training)
-        xhat = (x - mean) * scale
-        cache = Cache(x, mean, var, scale, xhat, gamma, beta, eps, training)
-        tracked = self.tracked(running_mean, running_var, mean, var, momentum, len(x), training)
-        return gamma * xhat + beta, cache, *tracked
-
-    def statistics(self, x):
-        return x.mean(axis=0), x.var(axis=0)
 
 
 class Emptied(BatchNorm):
@@ -153,3 +214,26 @@ class Rounded(BatchNorm):
     def batchnorm_backward(self, dout, cache):
         dx, dgamma, dbeta = super().batchnorm_backward(dout.astype(np.float32), cache)
         return dx.astype(dout.dtype), dgamma, dbeta
+
+
+class Packed(BatchNorm):
+    """Right, computed in float32 and rounded to float16, with parameters and statistics in float16 too."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": ("float16",), "batchnorm": {"spatial_dims": (0,)}}
+
+    def forward(self, x, gamma, beta, eps, training, running_mean, running_var, momentum):
+        x, gamma, beta, mean, var = (a.astype(np.float32) for a in (x, gamma, beta, running_mean, running_var))
+        out, cache, mean, var = super().forward(x, gamma, beta, eps, training, mean, var, momentum)
+        return out.astype(np.float16), cache, mean.astype(np.float16), var.astype(np.float16)
+
+    def batchnorm_backward(self, dout, cache):
+        return [a.astype(np.float16) for a in super().batchnorm_backward(dout.astype(np.float32), cache)]
+
+
+class Halved(Rounded):
+    """Right, computed in float32 and rounded to float16; the parameters stay float32."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {
+        "dtypes": ("float16",),
+        "batchnorm": {"spatial_dims": (0,), "parameters": "float32"},
+    }

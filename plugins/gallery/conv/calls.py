@@ -1,1 +1,443 @@
 """Faults in how convolutions are called: state, caches, buffers, what is rejected."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from backproof.plugins.gallery.conditions import (
+    asked_as,
+    axes,
+    dilated,
+    empty_batch,
+    left_over,
+    several_samples,
+    several_taps,
+    shape,
+    strided,
+    when,
+)
+from backproof.plugins.gallery.conv.twins import Dilated, Pairs, Plain, Strict, Strided
+from backproof.plugins.gallery.fault import fault
+
+#: One of everything.
+LEAST = {"x": (1, 1, 1, 1), "w": (1, 1, 1, 1)}
+
+A_SECOND_BACKWARD = asked_as("a second backward on one cache")
+TWO_FORWARDS = asked_as("a second forward before the first one's backward")
+
+# What is kept from one call to the next.
+
+
+@fault("repeatability", A_SECOND_BACKWARD, needs="REP", source="H63 pytorch#1288", kinds="crash", smallest=LEAST)
+class empties_its_cache(Plain):
+    """The backward takes what it needs out of the cache, so that a second one finds nothing."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        return out, list(cache)
+
+    def conv_backward(self, dout, cache):
+        return super().conv_backward(dout, [cache.pop(0) for _ in range(3)])
+
+
+@fault("repeatability", TWO_FORWARDS, needs="REP", source="M50 by hand", kinds="state", smallest=LEAST)
+class keeps_its_columns_on_the_object(Plain):
+    """dw is made of the columns that the last forward left on the object, whichever forward is pulled back."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        self.kept = self.columns(x, cache[2])
+        return out, cache
+
+    def dw(self, upstream, padded, g):
+        return (upstream @ self.kept.swapaxes(-1, -2)).sum(axis=0)
+
+
+@fault(
+    "repeatability",
+    TWO_FORWARDS,
+    needs="REP",
+    source="own: im2col into a buffer that is allocated once",
+    kinds="state",
+    smallest=LEAST,
+)
+class overwrites_the_columns_of_the_first_forward(Plain):
+    """Every cache holds the same buffer of columns, which the next forward of this shape fills anew."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        columns = self.columns(x, cache[2])
+        self.buffers = getattr(self, "buffers", {})
+        buffer = self.buffers.setdefault((columns.shape, columns.dtype), columns)
+        buffer[...] = columns
+        return out, (cache, buffer)
+
+    def conv_backward(self, dout, cache):
+        (x, w, g), columns = cache
+        dx, _, db = super().conv_backward(dout, (x, w, g))
+        upstream = dout.reshape(len(dout), 1, len(w), prod(g.out))
+        return dx, (upstream @ columns.swapaxes(-1, -2)).sum(axis=0).reshape(w.shape), db
+
+
+@fault(
+    "repeatability",
+    TWO_FORWARDS,
+    needs="REP",
+    source="own: an object that is its own cache, and made once",
+    kinds="state",
+    smallest=LEAST,
+)
+class keeps_its_inputs_on_the_object(Plain):
+    """The object is its own cache, under names that the next forward takes for its own arrays."""
+
+    def conv_forward(self, x, w, b):
+        out, self.cache = super().conv_forward(x, w, b)
+        return out, self
+
+    def conv_backward(self, dout, cache):
+        return super().conv_backward(dout, cache.cache)
+
+
+@fault(
+    "repeatability",
+    strided & asked_as("a forward with another stride before the backward"),
+    needs="REP S",
+    source="own: options kept on the object",
+    kinds="state",
+    smallest={"x": (1, 1, 1, 3), "w": (1, 1, 1, 1), "stride": (2, 2)},
+)
+class keeps_the_stride_on_the_object(Strided):
+    """dx walks by the stride of the last forward, whichever forward is pulled back."""
+
+    def conv_forward(self, x, w, b, stride: int):
+        self.stride = (stride, stride)
+        return super().conv_forward(x, w, b, stride)
+
+    def scatter(self, back, g):
+        return self.scatter_wrongly(back, g, stride=self.stride)
+
+
+@fault(
+    "repeatability",
+    asked_as("two backwards after two forwards"),
+    needs="REP",
+    source="own: a buffer of dout that the forward alone clears",
+    kinds="state",
+    smallest=LEAST,
+)
+class sums_db_of_a_stale_dout(Plain):
+    """db sums a buffer of dout that the forward clears: a second backward before the next forward finds it filled."""
+
+    def conv_forward(self, x, w, b):
+        self.upstream = None
+        return super().conv_forward(x, w, b)
+
+    def db(self, dout):
+        if self.upstream is None or self.upstream.shape != dout.shape:
+            self.upstream = dout.copy()
+        return super().db(self.upstream)
+
+
+@fault(
+    "repeatability",
+    asked_as("two backwards without a forward of their own"),
+    needs="REP",
+    source="own: gradients that the forward alone clears",
+    kinds="state",
+    smallest=LEAST,
+)
+class clears_dw_in_the_forward_alone(Plain):
+    """dw is added to what the last backward left; only a forward begins at zero."""
+
+    def conv_forward(self, x, w, b):
+        self.sum = 0.0
+        return super().conv_forward(x, w, b)
+
+    def dw(self, upstream, padded, g):
+        dw = super().dw(upstream, padded, g)
+        self.sum = dw + (self.sum if np.shape(self.sum) == dw.shape else 0.0)
+        return self.sum.copy()
+
+
+@fault("repeatability", A_SECOND_BACKWARD, needs="REP", source="H55 NNlib.jl#518", kinds="state", smallest=LEAST)
+class adds_the_old_dw_turned_around(Plain):
+    """A second backward on one cache adds the dw of the first, with its taps in the opposite order."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        return out, (cache, np.zeros(w.shape))
+
+    def conv_backward(self, dout, cache):
+        cache, held = cache
+        dx, dw, db = super().conv_backward(dout, cache)
+        held[...] = np.flip(held, (2, 3)) + dw
+        return dx, held.copy(), db
+
+
+@fault("aliasing", A_SECOND_BACKWARD, needs="REP", source="H57 AlexeyAB/darknet#7320", kinds="alias", smallest=LEAST)
+class clears_the_dx_that_it_returned(Plain):
+    """col2im clears and fills a buffer of the cache, which the backward before it has returned as its dx."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        return out, (cache, np.empty(x.shape))
+
+    def conv_backward(self, dout, cache):
+        cache, buffer = cache
+        dx, dw, db = super().conv_backward(dout, cache)
+        buffer.fill(0)
+        buffer += dx
+        return buffer, dw, db
+
+
+@fault(
+    "aliasing",
+    asked_as("another call of the same shapes"),
+    needs="REP",
+    source="own: a workspace for dw",
+    kinds="alias",
+    smallest=LEAST,
+)
+class returns_a_view_of_its_workspace(Plain):
+    """dw lies in a workspace of the object, which the next backward for a w of this shape writes to."""
+
+    def dw(self, upstream, padded, g):
+        dw = super().dw(upstream, padded, g)
+        self.workspaces = getattr(self, "workspaces", {})
+        workspace = self.workspaces.setdefault((dw.shape, dw.dtype), dw)
+        workspace[...] = dw
+        return workspace
+
+
+@fault(
+    "dw repeatability",
+    several_samples,
+    needs="REP NB",
+    source="H61 pytorch#34344, a race whose loser is fixed",
+    kinds="value state",
+    sometimes="identities linearity memory_layout relations",
+)
+class loses_a_sample_in_every_second_backward(Plain):
+    """Two threads add to dw without a lock, and one time in two the share of the last sample is lost."""
+
+    def dw(self, upstream, padded, g):
+        self.turn = not getattr(self, "turn", True)
+        kept = max(1, len(upstream) - self.turn)
+        return super().dw(upstream[:kept], padded[:kept], g)
+
+
+# What is written to.
+
+
+@fault(
+    "purity",
+    several_samples,
+    needs="INP NB",
+    source="own: np.ascontiguousarray taken for a copy",
+    kinds="mutation",
+    smallest={"x": (2, 1, 1, 1), "w": (1, 1, 1, 1)},
+)
+class adds_the_samples_up_in_dout(Plain):
+    """db adds all samples to the first one in what it takes for a copy of dout."""
+
+    def conv_backward(self, dout, cache):
+        dx, dw, _ = super().conv_backward(dout, cache)
+        sums = np.require(dout, requirements=["C", "W"])
+        for sample in sums[1:]:
+            sums[0] += sample
+        return dx, dw, sums[:1].sum(axis=(0, 2, 3))
+
+
+@fault(
+    "purity",
+    left_over,
+    needs="INP S LEFT",
+    source="own: np.ascontiguousarray taken for a copy",
+    kinds="mutation",
+    smallest={"x": (1, 1, 1, 2), "w": (1, 1, 1, 1), "stride": (2, 2)},
+)
+class clears_the_remainder_in_x(Strided):
+    """The forward clears the pixels behind the last window, in what it takes for a copy of x."""
+
+    def conv_forward(self, x, w, b, stride: int):
+        out, (_, w, g) = super().conv_forward(x, w, b, stride)
+        x = np.require(x, requirements=["C", "W"])
+        x[..., g.reach[0] :, :] = x[..., g.reach[1] :] = 0
+        return out, (x, w, g)
+
+
+@fault(
+    "purity repeatability",
+    several_taps,
+    needs="INP",
+    source="own: a kernel turned around in place",
+    kinds="mutation state",
+    smallest={"x": (1, 1, 2, 1), "w": (1, 1, 2, 1)},
+)
+class turns_w_around_in_place(Plain):
+    """dx turns w around where it lies, for a correlation with dout, and leaves it so."""
+
+    def conv_backward(self, dout, cache):
+        results = super().conv_backward(dout, cache)
+        w = cache[1]
+        if w.flags.c_contiguous and w.flags.writeable:
+            w[...] = np.flip(w, (2, 3)).copy()
+        return results
+
+
+# What is refused, and what is not.
+
+
+@fault(
+    "edges",
+    empty_batch,
+    needs="N0",
+    source="H65 pytorch PR#26214, the error",
+    kinds="crash",
+    smallest={"x": (0, 1, 1, 1), "w": (1, 1, 1, 1)},
+)
+class refuses_an_empty_batch(Plain):
+    """The forward takes a batch without samples for a mistake."""
+
+    def conv_forward(self, x, w, b):
+        if len(x) == 0:
+            raise ValueError("x has no samples")
+        return super().conv_forward(x, w, b)
+
+
+@fault(
+    "dx dw db",
+    dilated,
+    needs="DIL",
+    source="H97 chainer#3874",
+    kinds="crash",
+    sometimes="edges",
+    smallest={"x": (1, 1, 3, 1), "w": (1, 1, 2, 1), "dilation": (2, 1)},
+)
+class refuses_dilation_in_the_backward(Dilated):
+    """The backward has no deterministic way for a dilation and raises an error."""
+
+    def conv_backward(self, dout, cache):
+        g = cache[2]
+        if any(d > 1 and k > 1 for d, k in zip(g.dilation, g.kernel, strict=True)):
+            raise ValueError("no deterministic algorithm for this dilation")
+        return super().conv_backward(dout, cache)
+
+
+@when("groups that do not divide the filters")
+def undivided(case):
+    return shape(case, "w")[0] % case.options["groups"] > 0
+
+
+@fault(
+    "rejection",
+    undivided,
+    needs="MIS G",
+    source="own: O // G filters a group",
+    kinds="accepted",
+    smallest={"x": (2, 2, 3, 3), "w": (3, 1, 2, 2), "groups": 2},
+)
+class leaves_over_filters_out(Strict):
+    """Where the groups do not divide the filters each gets O // G of them, and the rest is left out."""
+
+    def conv_forward(self, x, w, b, stride, padding: Pairs, dilation, groups):
+        whole = len(w) // groups * groups or len(w)
+        return super().conv_forward(x, w[:whole], b[:whole], stride, padding, dilation, groups)
+
+
+@when("a kernel that does not fit")
+def unfitting(case):
+    return any(axis.padded < axis.reach for axis in axes(case))
+
+
+@fault(
+    "rejection",
+    unfitting,
+    needs="MIS",
+    source="M22 by hand",
+    kinds="accepted",
+    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 2, 2), "dilation": (3, 3)},
+)
+class truncates_the_size_of_out(Strict):
+    """The size of out is int(a / S) + 1, at least 0: a kernel larger than the padded x gives an empty out."""
+
+    def check_fit(self, x, w, stride, padding, dilation):
+        for n, k, (low, high), s, d in zip(x.shape[2:], w.shape[2:], padding, stride, dilation, strict=True):
+            if int((n + low + high - d * (k - 1) - 1) / s) + 1 < 0:
+                raise ValueError("the kernel does not fit")
+
+
+@when("a dout of another shape than out")
+def unlike_out(case):
+    return shape(case, "dout") != (shape(case, "x")[0], shape(case, "w")[0], *[axis.out for axis in axes(case)])
+
+
+@fault(
+    "rejection",
+    unlike_out,
+    needs="MIS",
+    source="own: broadcasting in the backward",
+    kinds="accepted",
+    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 2, 2)},
+)
+class broadcasts_dout(Strict):
+    """A dout that NumPy can broadcast to the shape of out is taken for one."""
+
+    def check_dout(self, dout, shape):
+        np.broadcast_to(dout, shape)
+
+    def conv_backward(self, dout, cache):
+        x, w, g = cache
+        return super().conv_backward(np.broadcast_to(dout, (len(x), len(w), *g.out)), cache)
+
+
+@when("a w with other channels than a group of x")
+def unlike_x(case):
+    return shape(case, "w")[1] * case.options["groups"] != shape(case, "x")[1]
+
+
+@fault(
+    "rejection",
+    unlike_x,
+    needs="MIS",
+    source="own: broadcasting of w",
+    kinds="accepted",
+    smallest={"x": (2, 2, 3, 3), "w": (2, 1, 2, 2)},
+)
+class broadcasts_w(Strict):
+    """A w with one channel is used for every channel of x."""
+
+    def check_channels(self, x, w, groups):
+        if w.shape[1] not in (1, x.shape[1] // groups):
+            raise ValueError("w has other channels than x")
+
+    def forward(self, x, w, b, stride=1, padding=0, dilation=1, groups=1, mode="zeros"):
+        w = np.broadcast_to(w, (len(w), x.shape[1] // groups, *w.shape[2:]))
+        return super().forward(x, w, b, stride, padding, dilation, groups, mode)
+
+
+@when("negative padding")
+def negative(case):
+    return any(min(axis.low, axis.high) < 0 for axis in axes(case))
+
+
+@fault(
+    "rejection",
+    negative,
+    needs="MIS",
+    source="own: negative padding that crops",
+    kinds="accepted",
+    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 1, 1), "padding": ((-1, -1), (-1, -1))},
+)
+class crops_by_negative_padding(Strict):
+    """A padding below 0 takes pixels of x away."""
+
+    def check_padding(self, padding):
+        pass
+
+    def pad(self, x, g):
+        crop = [slice(max(0, -low), n + min(0, high)) for n, (low, high) in zip(x.shape[2:], g.padding, strict=True)]
+        inner = tuple((max(0, low), max(0, high)) for low, high in g.padding)
+        return super().pad(x[(..., *crop)], g._replace(padding=inner))

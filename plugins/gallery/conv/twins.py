@@ -211,3 +211,120 @@ class ChannelsLast(Conv):
     def conv_backward(self, dout, cache):
         dx, dw, db = super().conv_backward(np.moveaxis(dout, -1, 1), cache)
         return np.moveaxis(dx, 1, -1), dw, db
+
+
+class Single(Plain):
+    """Right, asked in float32."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": ("float32",), "conv": {"spatial_dims": (2,)}}
+
+
+class Rounded(Plain):
+    """Right, in 16 bits too: computed in float32 and rounded."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {
+        "dtypes": ("bfloat16", "float16", "float32"),
+        "conv": {"spatial_dims": (2,)},
+    }
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(*[a.astype(np.float32) for a in (x, w, b)])
+        return out.astype(x.dtype), cache
+
+    def conv_backward(self, dout, cache):
+        return [a.astype(dout.dtype) for a in super().conv_backward(dout.astype(np.float32), cache)]
+
+
+class Unbiased(Plain):
+    """Right, with a bias or without one."""
+
+    def conv_forward(self, x, w, b=None):
+        return self.forward(x, w, np.zeros(len(w), x.dtype) if b is None else b)
+
+
+class Strict(Conv):
+    """Right, and raises an error where a case has no meaning."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"rejects": True, "conv": {"spatial_dims": (2,)}}
+
+    def conv_forward(self, x, w, b, stride, padding: Pairs, dilation, groups):
+        self.check_sizes(x, w)
+        self.check_groups(x, w, groups)
+        self.check_channels(x, w, groups)
+        self.check_padding(padding)
+        self.check_fit(x, w, stride, padding, dilation)
+        return self.forward(x, w, b, stride, padding, dilation, groups)
+
+    def conv_backward(self, dout, cache):
+        x, w, g = cache
+        self.check_dout(dout, (len(x), len(w), *g.out))
+        return super().conv_backward(dout, cache)
+
+    def check_sizes(self, x, w):
+        if 0 in (*x.shape[1:], *w.shape):
+            raise ValueError(f"x of shape {x.shape} or w of shape {w.shape} has an axis of 0")
+
+    def check_groups(self, x, w, groups):
+        if x.shape[1] % groups or len(w) % groups:
+            raise ValueError(f"{groups} groups do not divide {x.shape[1]} channels and {len(w)} filters")
+
+    def check_channels(self, x, w, groups):
+        if w.shape[1] != x.shape[1] // groups:
+            raise ValueError(f"w has {w.shape[1]} channels, a group of x has {x.shape[1] // groups}")
+
+    def check_padding(self, padding):
+        if min(min(pads) for pads in padding) < 0:
+            raise ValueError(f"the padding {padding} is negative")
+
+    def check_fit(self, x, w, stride, padding, dilation):
+        for n, k, (low, high), d in zip(x.shape[2:], w.shape[2:], padding, dilation, strict=True):
+            if d * (k - 1) + 1 > n + low + high:
+                raise ValueError(f"a kernel of {k} with dilation {d} does not fit into {n + low + high} pixels")
+
+    def check_dout(self, dout, shape):
+        if dout.shape != shape:
+            raise ValueError(f"dout has the shape {dout.shape}, out has {shape}")
+
+
+class Fourier(Plain):
+    """Right, by products of Fourier transforms, which round otherwise than sums of products do."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"exact": False, "conv": {"spatial_dims": (2,)}}
+
+    def conv_forward(self, x, w, b):
+        size = x.shape[2:]
+        product = np.einsum("nchw,ochw->nohw", np.fft.fft2(x), self.filters(w, size))
+        height, width = (n - k + 1 for n, k in zip(size, w.shape[2:], strict=True))
+        return np.fft.ifft2(product).real[..., :height, :width] + b.reshape(-1, 1, 1), (x, w)
+
+    def conv_backward(self, dout, cache):
+        x, w = cache
+        upstream, size = np.fft.fft2(dout, x.shape[2:]), x.shape[2:]
+        dx = np.fft.ifft2(np.einsum("nohw,ochw->nchw", upstream, np.fft.fft2(w, size))).real
+        dw = np.fft.ifft2(np.einsum("nohw,nchw->ochw", upstream.conj(), np.fft.fft2(x))).real
+        return dx, dw[..., : w.shape[2], : w.shape[3]], self.db(dout)
+
+    def filters(self, w, size):
+        """A correlation's: the conjugate turns them around."""
+        return np.fft.fft2(w, size).conj()
+
+
+class Winograd(Conv1d):
+    """Right, without options; kernels of 3 by Winograd's minimal filtering, two outputs of four products at a time."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"exact": False, "conv": {"spatial_dims": (1,)}}
+    OF_X = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    OF_W = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    OF_OUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+    def conv_forward(self, x, w, b):
+        out, cache = self.forward(x, w, b)
+        return (self.filtered(x, w, out.shape) + b[:, None] if w.shape[2] == 3 else out), cache
+
+    def filtered(self, x, w, shape):
+        tiles = -(-shape[2] // 2)
+        room = np.zeros((*x.shape[:2], 2 * tiles + 2))
+        room[..., : x.shape[2]] = x
+        windows = np.stack([room[..., 2 * t : 2 * t + 4] for t in range(tiles)], axis=2)
+        product = np.einsum("ncti,oci->noti", windows @ self.OF_X.T, w @ self.OF_W.T)
+        return (product @ self.OF_OUT.T).reshape(*shape[:2], 2 * tiles)[..., : shape[2]]

@@ -1,5 +1,24 @@
 """Implementations that look wrong and are right, by layer."""
 
-from backproof.plugins.gallery.equivalents import batchnorm, conv, linear
+from backproof.plugins.gallery import siblings  # TEMPORARY
+from backproof.plugins.gallery.equivalents import (
+    batchnorm,
+    batchnorm_statistics,
+    conv,
+    conv_detours,
+    conv_results,
+    conv_transforms,
+    linear,
+    sums,
+)
 
-__all__ = ["batchnorm", "conv", "linear"]
+__all__ = [
+    "batchnorm",
+    "batchnorm_statistics",
+    "conv",
+    "conv_detours",
+    "conv_results",
+    "conv_transforms",
+    "linear",
+    "sums",
+]

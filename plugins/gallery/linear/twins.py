@@ -48,3 +48,49 @@ class Rounded(Linear):
     def linear_backward(self, dout, cache):
         gradients = super().linear_backward(dout.astype(np.float32), cache)
         return [a.astype(dout.dtype) for a in gradients]
+
+
+class Transposed(Linear):
+    """Right, with w as (outputs, inputs): out = x w^T + b."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"linear": {"ranks": (2,), "weight": "oi"}}
+
+    def linear_forward(self, x, w, b):
+        out, _ = super().linear_forward(x, w.T, b)
+        return out, (x, w)
+
+    def linear_backward(self, dout, cache):
+        x, w = cache
+        dx, dw, db = super().linear_backward(dout, (x, w.T))
+        return dx, dw.T, db
+
+
+class Unbiased(Linear):
+    """Right, with or without b."""
+
+    def linear_forward(self, x, w, b=None):
+        out, cache = super().linear_forward(x, w, np.zeros(w.shape[1]) if b is None else b)
+        return out, (cache, b)
+
+    def linear_backward(self, dout, cache):
+        cache, b = cache
+        dx, dw, db = super().linear_backward(dout, cache)
+        return dx, dw, None if b is None else db
+
+
+class Checked(Linear):
+    """Right, and rejects what has no meaning."""
+
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"rejects": True, "linear": {"ranks": (2,)}}
+
+    def linear_forward(self, x, w, b):
+        if x.ndim != 2 or min(x.shape[1], *w.shape) < 1 or x.shape[1] != len(w) or b.shape != w.shape[1:]:
+            raise ValueError("the shapes do not fit")
+        out, cache = super().linear_forward(x, w, b)
+        return out, (*cache, out.shape)
+
+    def linear_backward(self, dout, cache):
+        *cache, shape = cache
+        if dout.shape != shape:
+            raise ValueError("dout has another shape than out")
+        return super().linear_backward(dout, cache)

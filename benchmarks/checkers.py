@@ -1,0 +1,380 @@
+"""Puts every fault of the gallery before other checkers and before Backproof: who finds what, and for how long.
+
+    python benchmarks/checkers.py                            everything, about ten minutes
+    python benchmarks/checkers.py --write                    the same, and the tables of docs/comparison.md
+    python benchmarks/checkers.py --only allclose --layer conv stride      some of it
+
+Each checker is asked in two settings, see `configurations.py`; Backproof in its profiles quick and default. All stop at
+their first finding. A fault counts as found if the checker reports something or the candidate raises. The right
+implementation that a fault is a change of is asked first: a configuration on which a checker accuses it is a false
+alarm, and no fault is asked it. Needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from time import process_time
+from types import FrameType
+
+import numpy as np
+import torch
+from configurations import SETTINGS, Key, questions
+from other_checkers import CHECKERS, Called, Checker
+
+from backproof.conformance.adapter import load
+from backproof.conformance.hearing import Hearing, quiet
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.properties import OTHERS, tensors
+from backproof.conformance.verdict import Discrepancy, Status
+from backproof.plugins.gallery import EQUIVALENTS, FAULTS, NEEDS, Fault
+from backproof.plugins.gallery.fault import layers_of
+from backproof.reference import CONTRACTS, LAYERS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
+#: The tables stand between these lines of the page.
+BEGIN, END = "<!-- the tables: python benchmarks/checkers.py --write -->", "<!-- the end of the tables -->"
+
+BACKPROOF = "backproof"
+#: The columns, by the names that --only takes; Backproof's two settings are profiles.
+TITLES = {**{name: checker.title for name, checker in CHECKERS.items()}, BACKPROOF: "Backproof"}
+SETTINGS_OF = {**dict.fromkeys(CHECKERS, SETTINGS), BACKPROOF: ("quick", "default")}
+LAYER = {layer.name: layer for layer in LAYERS}
+GRADIENTS = {"dx", "dw", "db", "dgamma", "dbeta"}
+TENSORS = GRADIENTS | {"out", "running_mean", "running_var"}
+#: Of one checker on one candidate; what takes longer hangs.
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one checker says of one candidate in one setting; `found` is what it says, None: nothing."""
+
+    found: str | None
+    seconds: float
+    #: False where the checker cannot be asked in any dtype that the candidate declares.
+    asked: bool = True
+    #: The configurations on which it found something, where all were asked.
+    accused: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer of an implementation; `right` unless it is a fault's."""
+
+    name: str
+    layer: str
+    spec: str
+    right: bool
+
+
+@dataclass
+class Results:
+    """All verdicts, by candidate, checker and setting."""
+
+    faults: list[Fault]
+    right: list[Candidate]
+    only: list[str]
+    verdicts: dict[tuple[str, str, str, str], Verdict] = field(default_factory=dict)
+
+    def of(self, candidate: Candidate, checker: str, setting: str) -> Verdict:
+        """One of them."""
+        return self.verdicts[candidate.spec, candidate.layer, checker, setting]
+
+    def found(self, fault: Fault, checker: str, setting: str) -> bool:
+        """Whether a fault was found."""
+        return self.of(faulty(fault), checker, setting).found is not None
+
+    def together(self, fault: Fault, setting: str) -> bool:
+        """Whether one of the others found it."""
+        return any(self.found(fault, checker, setting) for checker in self.others)
+
+    @property
+    def others(self) -> list[str]:
+        """The checkers that are not Backproof."""
+        return [checker for checker in self.only if checker != BACKPROOF]
+
+
+def faulty(fault: Fault) -> Candidate:
+    """A fault as a candidate."""
+    return Candidate(fault.name, fault.layer, fault.spec, right=False)
+
+
+def twin(fault: Fault) -> Candidate:
+    """The right implementation that a fault is a change of."""
+    name = f"{fault.twin.__module__}:{fault.twin.__name__}"
+    return Candidate(f"{fault.layer}'s twin {fault.twin.__name__}", fault.layer, name, right=True)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError after so many seconds."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"no answer in {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def ask(checker: Checker, candidate: Candidate, setting: str, without: Collection[Key]) -> Verdict:
+    """One of the others on one candidate, on fresh state; right code is asked everything, faults until one is found."""
+    start = process_time()
+    adapter, layer = load(candidate.spec, CONTRACTS), LAYER[candidate.layer]
+    dtypes = checker.asked(adapter.settings["dtypes"], setting)
+    found, accused, refused, answered = None, set(), False, False
+    for key, space, case in questions(adapter, layer, setting, dtypes):
+        if key in without:
+            continue
+        try:
+            with limited(SECONDS), warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                checker.check(Called(adapter, layer, space, case), setting)
+            answered = True
+        except NotImplementedError:
+            refused = True  # no fault, as long as it does not refuse everything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            found = found or f"{type(error).__name__}: {' '.join(str(error).split())[:150]} ({case.dtype}, {key[2]})"
+            accused.add(key)
+            if not candidate.right:
+                break
+    if refused and not answered and found is None and not candidate.right:
+        found = "refuses everything"
+    return Verdict(found, process_time() - start, bool(dtypes), frozenset(accused))
+
+
+def try_backproof(candidate: Candidate, profile: str) -> Verdict:
+    """Backproof on one candidate, up to the first failure of any item: what `pytest --impl` draws with seed 0."""
+    start = process_time()
+    adapter, layer = load(candidate.spec, CONTRACTS), LAYER[candidate.layer]
+    found = None
+    with limited(10 * SECONDS):
+        for part in layer.parts(adapter.implementations[layer.name].settings):
+            for dtype in adapter.settings["dtypes"]:
+                hearing = Hearing(layer, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+                with quiet(hearing.warned):
+                    found = found or first_failure(hearing)
+    return Verdict(found, process_time() - start)
+
+
+def first_failure(hearing: Hearing) -> str | None:
+    """The first thing that is off: in the tensors case by case, then in one item after the other."""
+    answered = set()
+    for stage in ("swept", "drawn"):
+        for law, cases in getattr(hearing, stage):
+            for case in cases:
+                if stage == "drawn":
+                    law.confirm(case)
+                for tensor, judged in tensors(case, hearing.candidate, law).items():
+                    if isinstance(judged, Discrepancy):
+                        return f"{tensor}: {judged.message}"
+                    answered.add(judged)
+    if Status.RIGHT not in answered:
+        return "refuses everything"
+    for check in hearing.checks:
+        if check in OTHERS and (failed := hearing.tally(check).failed):
+            return f"{check}: {failed[0][2].message}"
+    return None
+
+
+def made_for(checker: str, fault: Fault) -> bool:
+    """Whether a fault is of the kind that a checker looks for.
+
+    A gradient checker: forward and backward disagree, on plain arrays and in a dtype that it can be asked in. A
+    comparison: a result is wrong on plain arrays.
+    """
+    if checker == BACKPROOF:
+        return True
+    if checker == "allclose":
+        return bool(TENSORS & {*fault.caught_by})
+    in_numbers = bool(fault.kinds - {"dtype", "refused"})
+    can_ask = bool({*CHECKERS[checker].dtypes} & {*fault.dtypes})
+    return in_numbers and can_ask and "FWD" not in fault.needs and bool((GRADIENTS | {"out"}) & {*fault.caught_by})
+
+
+def run(faults: list[Fault], right: list[Candidate], only: list[str]) -> Results:
+    """Every candidate before every checker: right ones first, so that nobody pays for compiling a program."""
+    results = Results(faults, right, only)
+    twins = {fault.name: twin(fault) for fault in faults}
+    for candidate in (*right, *map(faulty, faults)):
+        told = []
+        for checker in only:
+            for setting in SETTINGS_OF[checker]:
+                without: Collection[Key] = ()
+                if not candidate.right:
+                    without = results.of(twins[candidate.name], checker, setting).accused
+                verdict = (
+                    try_backproof(candidate, setting)
+                    if checker == BACKPROOF
+                    else ask(CHECKERS[checker], candidate, setting, without)
+                )
+                results.verdicts[candidate.spec, candidate.layer, checker, setting] = verdict
+                told.append("-" if not verdict.asked else "x" if verdict.found else ".")
+                if candidate.right and verdict.found:
+                    print(f"FALSE ALARM of {checker}, {setting}: {candidate.name}: {verdict.found}", flush=True)
+        pairs = " ".join("".join(told[k : k + 2]) for k in range(0, len(told), 2))
+        print(f"{pairs}  {candidate.layer} {candidate.name}", flush=True)
+    return results
+
+
+# The tables.
+
+
+def share(part: int, whole: int) -> str:
+    """Such as "30 of 40, 75 %"."""
+    return f"{part} of {whole}, {100 * part / whole:.0f} %" if whole else "-"
+
+
+def by_checker(results: Results) -> str:
+    """How many faults each found, by layer, with false alarms and seconds."""
+    layers = [name for name in LAYER if any(fault.layer == name for fault in results.faults)]
+    titles = [f"{name} ({sum(fault.layer == name for fault in results.faults)})" for name in layers]
+    head = [
+        "checker",
+        "asked",
+        *titles,
+        "all",
+        "of those it is made for",
+        "false alarms",
+        "CPU s",
+        "ms a fault",
+        "ms a right one",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|---|---|{'---:|' * (len(head) - 2)}"]
+
+    def line(title: str, setting: str, found: Callable[[Fault], bool], *rest: str) -> None:
+        per_layer = [str(sum(found(fault) for fault in results.faults if fault.layer == name)) for name in layers]
+        of_all = share(sum(map(found, results.faults)), len(results.faults))
+        lines.append(f"| {' | '.join([title, setting, *per_layer, of_all, *rest])} |")
+
+    for checker in results.only:
+        fit = [fault for fault in results.faults if made_for(checker, fault)]
+        for setting in SETTINGS_OF[checker]:
+            verdicts = [results.of(faulty(fault), checker, setting) for fault in results.faults]
+            judged = [v for c in results.right if (v := results.of(c, checker, setting)).asked]
+            seconds = sum(verdict.seconds for verdict in verdicts)
+            line(
+                TITLES[checker],
+                setting,
+                lambda fault, c=checker, s=setting: results.found(fault, c, s),
+                share(sum(results.found(fault, checker, setting) for fault in fit), len(fit)),
+                f"{sum(verdict.found is not None for verdict in judged)} of {len(judged)}",
+                f"{seconds:.1f}",
+                f"{1e3 * seconds / max(1, len(verdicts)):.0f}",
+                f"{1e3 * sum(verdict.seconds for verdict in judged) / max(1, len(judged)):.0f}",
+            )
+    for setting in SETTINGS if len(results.others) > 1 else ():
+        line("these together", setting, lambda fault, s=setting: results.together(fault, s), *[""] * 5)
+    return "\n".join(lines)
+
+
+def by_condition(results: Results, title: str, rows: Sequence[tuple[str, list[Fault]]]) -> str:
+    """How many faults each found, in its first setting and in its second, by what a case must have."""
+    others = ["these together"] if len(results.others) > 1 else []
+    head = [title, "faults", *(TITLES[checker] for checker in results.others), *others]
+    head += [TITLES[BACKPROOF]] if BACKPROOF in results.only else []
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    for name, faults in rows:
+        cells = [name, str(len(faults))]
+        columns = [
+            [sum(results.found(fault, checker, setting) for fault in faults) for setting in SETTINGS_OF[checker]]
+            for checker in results.only
+        ]
+        if others:
+            both = [sum(results.together(fault, setting) for fault in faults) for setting in SETTINGS]
+            columns.insert(len(results.others), both)
+        lines.append(f"| {' | '.join([*cells, *(f'{one} / {two}' for one, two in columns)])} |")
+    return "\n".join(lines)
+
+
+def tables(results: Results) -> str:
+    """Everything that stands between the marks of the page."""
+    faults = results.faults
+    parts = []
+    if len(results.others) > 1 and BACKPROOF in results.only:
+        course, careful = (sum(results.together(fault, setting) for fault in faults) for setting in SETTINGS)
+        own = sum(results.found(fault, BACKPROOF, "quick") for fault in faults)
+        parts.append(
+            f"Of {len(faults)} faults the {len(results.others)} other checkers together find {course} on the shapes of "
+            f"a course and {careful} on a careful author's list; Backproof, whose own gallery this is, finds {own} in "
+            f"its profile quick."
+        )
+    parts += ["## By layer", by_checker(results)]
+    groups = list(dict.fromkeys([*(group for group, _ in NEEDS.values()), "plain"]))
+    rows = [(group, [fault for fault in faults if group in fault.groups]) for group in groups]
+    first = "Each cell: found on the course's shapes / on the careful list; of Backproof: quick / default."
+    parts += ["## By what a case must have", first]
+    parts.append(by_condition(results, "group", [row for row in rows if row[1]]))
+    rows = [(NEEDS[need][1], [fault for fault in faults if need in fault.needs]) for need in NEEDS]
+    parts.append(by_condition(results, "what the fault needs", [row for row in rows if row[1]]))
+    parts += ["## False alarms", *alarms(results)]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "jax"))
+    parts.append(f"Measured with {versions}, Python {sys.version.split()[0]}.")
+    return "\n\n".join(parts)
+
+
+def alarms(results: Results) -> list[str]:
+    """Which right implementations each accused, and what Backproof did not find."""
+    lines = []
+    for checker in results.only:
+        for setting in SETTINGS_OF[checker]:
+            names = [c.name for c in results.right if results.of(c, checker, setting).found]
+            if names:
+                lines.append(f"- {TITLES[checker]}, {setting}: {', '.join(names)}")
+            missed = [f.name for f in results.faults if checker == BACKPROOF and not results.found(f, checker, setting)]
+            if missed:
+                lines.append(f"- {TITLES[checker]}, {setting}, does not find: {', '.join(missed)}")
+    return ["\n".join(lines) or "None."]
+
+
+def write(found: str) -> None:
+    """Puts the tables into their place on the page."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="parts of the names of faults; all, if none is given")
+    parser.add_argument("--only", nargs="+", choices=list(TITLES), default=list(TITLES), help="these checkers")
+    parser.add_argument("--layer", choices=list(LAYER), help="faults of this layer")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    options = parser.parse_args()
+    if options.write and (options.names or options.layer or len(options.only) < len(TITLES)):
+        parser.error("--write is of everything: leave out --only, --layer and the names")
+    torch.set_num_threads(1)
+    in_layer = [fault for fault in FAULTS if options.layer in (None, fault.layer)]
+    faults = [fault for fault in in_layer if not options.names or any(name in fault.name for name in options.names)]
+    right = {(candidate.spec, candidate.layer): candidate for candidate in map(twin, faults)}
+    if not options.names:
+        for each in EQUIVALENTS:
+            for layer in layers_of(each.adapter):
+                if options.layer in (None, layer):
+                    right.setdefault((each.spec, layer), Candidate(each.name, layer, each.spec, right=True))
+    start = process_time()
+    only = [checker for checker in TITLES if checker in options.only]
+    found = tables(run(faults, list(right.values()), only))
+    print(f"\n{found}\n\n{process_time() - start:.0f} CPU seconds in all")
+    if options.write:
+        write(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

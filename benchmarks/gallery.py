@@ -1,0 +1,450 @@
+"""What the suite sees of the gallery of faults.
+
+    python benchmarks/gallery.py matrix                      fault by item, on quick: a failure for each that escapes
+    python benchmarks/gallery.py matrix --profile quick --profile default --write
+    python benchmarks/gallery.py power --write               how likely each fault is found, over many seeds
+    python benchmarks/gallery.py minimal --write             the counterexamples, against every smaller case there is
+    python benchmarks/gallery.py lists --write               what is right, and what is not there
+    python benchmarks/gallery.py exact --seeds 20            every item's verdict at seed after seed
+    python benchmarks/gallery.py matrix NAME ...             of some faults alone
+
+Each fault is judged in its own layer alone, on the cases that its right twin is asked, and neither shrunk nor
+explained. A fault is found when every item that is named for it fails; `--write` puts the tables into docs/gallery.md.
+Exit status 1: a fault escapes, an item fails that is not named for it, or a right implementation is accused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+from brute_force import DECIDED, is_decidable, minima
+
+from backproof.conformance.adapter import load
+from backproof.conformance.hearing import Hearing
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.properties import LISTED, OTHERS
+from backproof.conformance.rehearsal import STAGES, Rehearsal, hearings
+from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
+from backproof.reference import CONTRACTS, LAYERS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
+
+LAYER = {layer.name: layer for layer in LAYERS}
+FAULT = {fault.name: fault for fault in FAULTS}
+EQUIVALENT = {equivalent.name: equivalent for equivalent in EQUIVALENTS}
+#: Where the sweep does not find a fault, and where it does: so many seeds say how likely it is found.
+SEEDS, FEW_SEEDS = 50, 5
+
+#: The names of faults of one right twin, which share its cases.
+Family = tuple[str, ...]
+
+S, T = TypeVar("S"), TypeVar("T")
+
+
+@dataclass
+class Row:
+    """One fault on one profile and seed: of each item that fails, the number of cases that it took."""
+
+    name: str
+    found: dict[str, int] = field(default_factory=dict)
+    #: Items that fail though they are not named for it.
+    wrong: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    #: Elements of the first case that fails.
+    elements: int = 0
+
+
+def families(faults: Iterable[Fault]) -> list[Family]:
+    """The faults by their right twins."""
+    order = sorted(faults, key=lambda fault: (fault.layer, fault.twin_spec))
+    return [
+        tuple(fault.name for fault in group)
+        for _, group in groupby(order, key=lambda fault: (fault.layer, fault.twin_spec))
+    ]
+
+
+def of_twin(fault: Fault, profile: str, seed: int) -> tuple[Hearing, ...]:
+    """The hearings of its right twin."""
+    return hearings(load(fault.twin_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
+
+
+def rehearsals(fault: Fault, twins: Iterable[Hearing], stages: Sequence[str] = STAGES) -> Iterator[Rehearsal]:
+    """The hearings of a fault, on its twin's cases."""
+    adapter = load(fault.spec, CONTRACTS)
+    return (Rehearsal(adapter, twin, stages=stages) for twin in twins)
+
+
+def judged(fault: Fault, twins: Sequence[Hearing], stages: Sequence[str] = STAGES) -> Row:
+    """Every item's verdict on a fault."""
+    row, start = Row(fault.name), perf_counter()
+    failed: dict[str, int] = {}
+    for hearing in rehearsals(fault, twins, stages):
+        for check in hearing.checks:
+            tally = hearing.tally(check)
+            if tally.failed:
+                failed.setdefault(check, len(tally.failed))
+    row.seconds = perf_counter() - start
+    row.found = failed
+    row.wrong = [check for check in failed if check not in fault.caught_by and check not in fault.sometimes]
+    row.missed = [check for check in fault.caught_by if check not in failed]
+    return row
+
+
+def first(fault: Fault, twins: Iterable[Hearing], checks: Sequence[str], stages: Sequence[str] = STAGES) -> Row:
+    """How soon these items find a fault; each stops at its first failure."""
+    row, start, waiting, asked = Row(fault.name), perf_counter(), list(checks), 0
+    for hearing in rehearsals(fault, twins, stages):
+        here = [check for check in waiting if check in hearing.checks]
+        for check, found in hearing.first_failures(here).items():
+            if found is not None:
+                count, case = found
+                row.found[check] = asked + count
+                row.elements = row.elements or case.configuration.elements
+                waiting.remove(check)
+        asked += sum(len(cases) for stage in (hearing.swept, hearing.drawn) for _, cases in stage)
+        if not waiting:
+            break
+    row.missed, row.seconds = waiting, perf_counter() - start
+    return row
+
+
+# --- the matrix ----------------------------------------------------------------------------------------------
+
+
+def matrix(profile: str, seed: int, family: Family) -> list[tuple[Row, Row]]:
+    """For each fault how soon it is found, and every item's verdict."""
+    faults = [FAULT[name] for name in family]
+    twins = of_twin(faults[0], profile, seed)
+    for twin in twins:  # what is right is not the fault's time
+        for check in twin.checks:
+            twin.tally(check)
+    return [(first(fault, twins, fault.caught_by), judged(fault, twins)) for fault in faults]
+
+
+def accused(profile: str, seed: int, name: str) -> list[str]:
+    """What is said of a right implementation."""
+    equivalent = EQUIVALENT[name]
+    adapter = load(equivalent.spec, CONTRACTS)
+    return [
+        f"{equivalent.name} is right and fails {hearing.title}::{check}: {tally.failed[0][2].message}"
+        for layer in equivalent.layers
+        for hearing in hearings(adapter, LAYER[layer], PROFILES[profile], seed)
+        for check in hearing.checks
+        if (tally := hearing.tally(check)).failed
+    ]
+
+
+def show_matrix(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints what became of each fault, and writes the table."""
+    by_profile: dict[str, dict[str, Row]] = {}
+    complaints: list[str] = []
+    for profile in options.profile:
+        start = perf_counter()
+        rows = [
+            row for rows in spread(partial(matrix, profile, options.seed), families(faults), options) for row in rows
+        ]
+        by_profile[profile] = {soon.name: soon for soon, _ in rows}
+        for fault in faults:
+            soon, whole = next(pair for pair in rows if pair[0].name == fault.name)
+            complaints += [f"{fault.name} escapes {check} on {profile}" for check in soon.missed]
+            complaints += [f"{fault.name} fails {check} on {profile}, not named for it" for check in whole.wrong]
+        found = sum(not row.missed for row in by_profile[profile].values())
+        least = sorted(max(row.found.values(), default=0) for row in by_profile[profile].values())
+        print(
+            f"{profile}: {found} of {len(faults)} faults found by all items named for them; half of them within "
+            f"{median(least):.0f} cases; {perf_counter() - start:.0f} s"
+        )
+        if not options.names:
+            said = [
+                line for lines in spread(partial(accused, profile, options.seed), EQUIVALENT, options) for line in lines
+            ]
+            print(f"{profile}: {len(EQUIVALENTS)} right implementations, {len(said)} accusations")
+            complaints += said
+    for complaint in complaints:
+        print(complaint)
+    if options.write:
+        write("matrix", matrix_table(faults, by_profile))
+    return min(1, len(complaints))
+
+
+def matrix_table(faults: Sequence[Fault], by_profile: Mapping[str, Mapping[str, Row]]) -> str:
+    """The faults as Markdown: of every item and profile how many cases it took."""
+    profiles = list(by_profile)
+    lines = []
+    for layer in LAYER:
+        mine = [fault for fault in faults if fault.layer == layer]
+        lines += [
+            f"### {layer}",
+            "",
+            f"Cases until each item fails on {', '.join(profiles)}; seconds alike; elements of the first failing case.",
+            "",
+            "| fault | shows where | items | seconds | elements | modelled on |",
+            "|---|---|---|---:|---:|---|",
+        ]
+        for fault in mine:
+            rows = [by_profile[profile][fault.name] for profile in profiles]
+            items = "; ".join(
+                f"{check} {', '.join(str(row.found.get(check, '-')) for row in rows)}" for check in fault.caught_by
+            )
+            seconds = ", ".join(f"{row.seconds:.2f}" for row in rows)
+            elements = ", ".join(str(row.elements) for row in rows)
+            words = fault.trigger.words.replace("|", "\\|")
+            lines.append(f"| `{fault.name}` | {words} | {items} | {seconds} | {elements} | {fault.source} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+# --- power ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Power:
+    """Of one fault on one profile: at how many seeds it is found by all items, and which items the sweep decides."""
+
+    name: str
+    profile: str
+    swept: bool
+    found: int = 0
+    seeds: int = 0
+    missed: dict[int, list[str]] = field(default_factory=dict)
+
+
+def power(profile: str, seeds: int, family: Family) -> list[Power]:
+    """What the sweep finds holds for every seed; the rest is tried."""
+    faults = [FAULT[name] for name in family]
+    twins = of_twin(faults[0], profile, 0)
+    found: dict[str, Power] = {}
+    left: dict[str, list[str]] = {}
+    for fault in faults:
+        # How arrays lie in memory is drawn, of the swept cases too.
+        steady = [check for check in fault.caught_by if check != "memory_layout"]
+        row = first(fault, twins, steady, ("sweep",))
+        left[fault.name] = [check for check in fault.caught_by if check not in row.found and check not in LISTED]
+        found[fault.name] = Power(fault.name, profile, swept=not left[fault.name])
+    for seed in range(seeds):
+        wanted = [fault for fault in faults if left[fault.name] or seed < FEW_SEEDS]
+        if not wanted:
+            break
+        twins = of_twin(faults[0], profile, seed)
+        for fault in wanted:
+            checks = left[fault.name] or fault.caught_by
+            stages = STAGES if any(check in OTHERS for check in checks) or not left[fault.name] else ("drawn",)
+            row, tried = first(fault, twins, checks, stages), found[fault.name]
+            tried.seeds += 1
+            tried.found += not row.missed
+            if row.missed:
+                tried.missed[seed] = row.missed
+    return list(found.values())
+
+
+def show_power(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints the faults that some seed misses, and writes the table."""
+    lines = [
+        "| profile | faults | found by the sweep, so at every seed | found at every seed tried | the others |",
+        "|---|---:|---:|---:|---|",
+    ]
+    weak = 0
+    for profile in options.profile:
+        start = perf_counter()
+        rows = [
+            row for rows in spread(partial(power, profile, options.seeds), families(faults), options) for row in rows
+        ]
+        others = [row for row in rows if row.found < row.seeds]
+        for row in others:
+            print(f"{profile}: {row.name} is found at {row.found} of {row.seeds} seeds; missed: {row.missed}")
+        told = ", ".join(f"`{row.name}` {row.found}/{row.seeds}" for row in others) or "none"
+        swept = sum(row.swept for row in rows)
+        lines.append(
+            f"| {profile} | {len(rows)} | {swept} | {len(rows) - swept - sum(not r.swept for r in others)} | {told} |"
+        )
+        print(lines[-1], f"{perf_counter() - start:.0f} s")
+        if profile != "quick":
+            weak += sum(row.found < 0.99 * row.seeds for row in rows)
+    if options.write:
+        write("power", "\n".join(lines))
+    return min(1, weak)
+
+
+# --- every verdict at many seeds -----------------------------------------------------------------------------
+
+
+def exact(profile: str, seeds: int, family: Family) -> list[str]:
+    """What is wrong at any seed: items that miss a fault, or that are not named for it."""
+    complaints = []
+    for seed in range(seeds):
+        twins = of_twin(FAULT[family[0]], profile, seed)
+        for fault in map(FAULT.__getitem__, family):
+            # The sweep is the same for every seed, and memory layouts are not.
+            row = judged(fault, twins, STAGES if seed == 0 or "memory_layout" in fault.caught_by else ("drawn",))
+            complaints += [f"{fault.name} fails {check} at seed {seed}, not named for it" for check in row.wrong]
+            lost = first(fault, twins, row.missed).missed if row.missed else []
+            complaints += [f"{fault.name} escapes {check} at seed {seed}" for check in lost]
+    return complaints
+
+
+def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints every verdict that is not as it should be."""
+    said: list[str] = []
+    for profile in options.profile:
+        start = perf_counter()
+        found = [
+            line
+            for lines in spread(partial(exact, profile, options.seeds), families(faults), options)
+            for line in lines
+        ]
+        print(
+            f"{profile}: {len(faults)} faults at {options.seeds} seeds, {len(found)} verdicts that are not as named; "
+            f"{perf_counter() - start:.0f} s"
+        )
+        said += found
+    for line in said:
+        print(line)
+    return min(1, len(said))
+
+
+# --- counterexamples -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shown:
+    """One counterexample: its size as (elements, excess), and that of the smallest case that fails alike.
+
+    `known` is False where not all smaller ones could be tried.
+    """
+
+    name: str
+    check: str
+    kind: str
+    size: tuple[int, int]
+    least: tuple[int, int] | None
+    known: bool
+    proved: bool
+    seconds: float
+
+
+def minimal(seconds: float, name: str) -> list[Shown]:
+    """The counterexample of every item that fails, in each kind."""
+    fault, shown = FAULT[name], []
+    for hearing in of_itself(fault):
+        start, reported = perf_counter(), {}
+        for check in (*fault.caught_by, *sorted(fault.sometimes)):
+            for found in hearing.counterexamples(check) if check in hearing.checks else ():
+                reported[check, str(found.discrepancy.kind)] = found
+        took = perf_counter() - start
+        decided = {key: found.case.configuration.size for key, found in reported.items() if key[0] in DECIDED}
+        least = minima(fault, hearing.part.ranks, decided, seconds) if decided and is_decidable(fault) else {}
+        for (check, kind), found in reported.items():
+            smallest, known = least.get((check, kind), (None, False))
+            size = found.case.configuration.size
+            shown.append(Shown(name, check, kind, size, smallest, known, found.proved, took / len(reported)))
+    return shown
+
+
+def of_itself(fault: Fault) -> tuple[Hearing, ...]:
+    """The hearings of a fault on quick, as a user has them."""
+    return hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
+
+
+def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints the counterexamples that are not the smallest, and writes the figures."""
+    names = [fault.name for fault in faults]
+    shown = [each for found in spread(partial(minimal, options.seconds), names, options) for each in found]
+    known = [each for each in shown if each.known]
+    above = [each for each in known if each.least is not None and each.size > each.least]
+    for each in above:
+        print(f"{each.name} {each.check} {each.kind}: {each.size} reported, {each.least} fails too")
+    ratios = [each.size[0] / each.least[0] for each in known if each.least is not None]
+    lines = [
+        "| counterexamples | of faults | all smaller tried | the smallest | median size, smallest = 1 | proved |",
+        "|---:|---:|---:|---:|---:|---:|",
+        f"| {len(shown)} | {len({each.name for each in shown})} | {len(known)} | {len(known) - len(above)} "
+        f"({100 * (1 - len(above) / max(1, len(known))):.1f} %) | {median(ratios or [1]):.2f} "
+        f"| {sum(each.proved for each in shown)} |",
+    ]
+    print(*lines, sep="\n")
+    if options.write:
+        write("minimal", "\n".join(lines))
+    return min(1, sum(each.proved for each in above))
+
+
+# --- lists ---------------------------------------------------------------------------------------------------
+
+
+def show_lists(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints the right implementations and what is not there, and writes both."""
+    right = ["| implementation | layers | why it is right | modelled on |", "|---|---|---|---|"]
+    right += [f"| `{e.name}` | {', '.join(e.layers)} | {e.why} | {e.source} |" for e in EQUIVALENTS]
+    missing = ["| entry | why |", "|---|---|", *[f"| {entry} | {why} |" for entry, why in BEYOND.items()]]
+    print(f"{len(faults)} faults, {len(EQUIVALENTS)} right implementations, {len(BEYOND)} entries left out")
+    if options.write:
+        write("right", "\n".join(right), "lists")
+        write("beyond", "\n".join(missing), "lists")
+    return 0
+
+
+# --- the page ------------------------------------------------------------------------------------------------
+
+
+def write(name: str, table: str, command: str = "") -> None:
+    """Puts a table into its place on the page. Raises ValueError if it has none."""
+    page, command = PAGE.read_text(), command or name
+    begin = f"<!-- {name}: made by python benchmarks/gallery.py {command} --write -->"
+    end = f"<!-- the end of {name} -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    if not rest or not after:
+        raise ValueError(f"{PAGE.name} has no place for {name}: the lines {begin!r} and {end!r}.")
+    PAGE.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
+
+
+def spread(function: Callable[[S], T], tasks: Iterable[S], options: argparse.Namespace) -> list[T]:
+    """What the function gives of each task, in so many processes."""
+    if options.processes == 1:
+        return [function(task) for task in tasks]
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        return list(pool.map(function, tasks))
+
+
+COMMANDS = {
+    "matrix": show_matrix,
+    "power": show_power,
+    "exact": show_exact,
+    "minimal": show_minimal,
+    "lists": show_lists,
+}
+
+
+def main() -> int:
+    """Runs one command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("names", nargs="*", help="faults; all, if none is given")
+    parser.add_argument("--profile", action="append", choices=("quick", "default"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for all smaller cases of one fault, in minimal")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    options = parser.parse_args()
+    options.profile = options.profile or ["quick"]
+    unknown = set(options.names) - FAULT.keys()
+    if unknown:
+        parser.error(f"the gallery has no fault called {', '.join(sorted(unknown))}.")
+    faults = [fault for fault in FAULTS if not options.names or fault.name in options.names]
+    return COMMANDS[options.command](faults, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Sums over the first axis in orders other than NumPy's: each is right, and each rounds elsewhere."""
+
+from __future__ import annotations
+
+from math import fsum, prod
+
+import numpy as np
+
+
+def pairwise(terms):
+    """NumPy's own sum of a contiguous row, of halves of halves."""
+    return np.ascontiguousarray(terms.T).sum(axis=-1).T
+
+
+def one_after_the_other(terms):
+    """A plain loop from the first term to the last."""
+    total = np.zeros(terms.shape[1:], terms.dtype)
+    for term in terms:
+        total = total + term
+    return total
+
+
+def smallest_first(terms):
+    """A plain loop from the smallest absolute value to the largest."""
+    order = np.argsort(abs(terms), axis=0)
+    return one_after_the_other(np.take_along_axis(terms, order, axis=0))
+
+
+def blocks_of_four(terms):
+    """Partial sums of four terms each; their number must be a multiple of four."""
+    return terms.reshape(len(terms) // 4, 4, *terms.shape[1:]).sum(axis=1).sum(axis=0)
+
+
+def compensated(terms):
+    """Kahan's sum, which carries along what was rounded away."""
+    total, lost = np.zeros(terms.shape[1:], terms.dtype), np.zeros(terms.shape[1:], terms.dtype)
+    for term in terms:
+        owed = term - lost
+        longer = total + owed
+        lost = (longer - total) - owed
+        total = longer
+    return total
+
+
+def without_rounding(terms):
+    """Rounded once, at the end."""
+    columns = terms.reshape(len(terms), prod(terms.shape[1:])).T
+    return np.array([fsum(column) for column in columns], terms.dtype).reshape(terms.shape[1:])
+
+
+def in_float64(terms):
+    """In float64, then rounded to the format of the terms."""
+    return terms.sum(axis=0, dtype=np.float64).astype(terms.dtype)

@@ -1,0 +1,236 @@
+"""The gallery of faults: each is found by the items named for it and by no other, where it is said to show.
+
+What the smallest case is that shows a fault is decided by benchmarks/brute_force.py, which tries all smaller ones.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backproof.conformance.adapter import load
+from backproof.conformance.case import Case
+from backproof.conformance.hearing import Hearing
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.properties import LISTED
+from backproof.conformance.rehearsal import Rehearsal, everything, hearings
+from backproof.plugins import gallery
+from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, NEEDS, Fault
+from backproof.plugins.gallery.conditions import ALWAYS
+from backproof.reference import CONTRACTS, LAYERS
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import brute_force
+
+LAYER = {layer.name: layer for layer in LAYERS}
+TWINS = sorted({(fault.layer, fault.twin_spec) for fault in FAULTS})
+
+#: The conditions of the survey that the contract can express, and the pairs of them that real bugs needed together.
+CONDITIONS = """
+    S ND CL G LEFT DIL EVAL HW LP NCD TILE BIG RS ONE EPS EXP NB N0 NCW K1 OFF AFF P PA CIO NCX ZV SK KE PK MX OVER N1
+    LEFT+S G+S HW+S P+S G+HW DIL+S G+LEFT G+TILE G+ND HW+ND ND+S S+SK CL+ONE
+"""
+#: The entries of the survey: 74 mistakes that people make by hand, and every other one of 207 published bugs.
+ENTRIES = [f"M{number:02}" for number in range(1, 75)] + [f"H{number:02}" for number in range(1, 208, 2)]
+#: Where more smaller configurations than this are to be tried, so many of them are, evenly spread.
+MOST_TRIED = 400
+
+on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.layer}-{fault.name}")
+
+
+@cache
+def of_twin(layer: str, spec: str, seed: int = 0) -> tuple[Hearing, ...]:
+    """The hearings of a right implementation, one for each part and dtype."""
+    return hearings(load(spec, CONTRACTS), LAYER[layer], PROFILES["quick"], seed)
+
+
+def rehearsals(fault: Fault, seed: int = 0, admitted: Any = everything) -> Iterator[Rehearsal]:
+    adapter = load(fault.spec, CONTRACTS)
+    for twin in of_twin(fault.layer, fault.twin_spec, seed):
+        yield Rehearsal(adapter, twin, admitted)
+
+
+def verdicts(fault: Fault, seed: int = 0, admitted: Any = everything) -> tuple[dict[str, list[Any]], int]:
+    """What fails, by item, and how many verdicts there were."""
+    failed: dict[str, list[Any]] = {}
+    judged = 0
+    for hearing in rehearsals(fault, seed, admitted):
+        for check in hearing.checks:
+            tally = hearing.tally(check)
+            judged += tally.judged
+            if tally.failed:
+                failed.setdefault(check, []).extend(tally.failed)
+    return failed, judged
+
+
+def complaints(fault: Fault, seed: int = 0) -> list[str]:
+    """What is not as the gallery says."""
+    failed, _ = verdicts(fault, seed)
+    said = [f"escapes {check}" for check in fault.caught_by if check not in failed]
+    said += [f"also fails {check}" for check in failed if check not in (*fault.caught_by, *fault.sometimes)]
+    kinds = {discrepancy.kind for cases in failed.values() for *_, discrepancy in cases}
+    said += [f"fails as {' '.join(sorted(kinds))}"] if kinds != fault.kinds else []
+    elsewhere = [case for cases in failed.values() for case, *_ in cases if not fault.trigger(case)]
+    return said + [f"fails without the trigger: {case.options}" for case in elsewhere[:1]]
+
+
+@on_each_fault
+def test_a_fault_is_found_by_its_items_alone(fault: Fault) -> None:
+    assert complaints(fault, seed=1) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in FAULTS if fault.trigger.holds is not ALWAYS.holds],
+    ids=lambda fault: f"{fault.layer}-{fault.name}",
+)
+def test_nothing_fails_away_from_the_trigger(fault: Fault) -> None:
+    failed, judged = verdicts(fault, admitted=lambda case: not fault.trigger(case))
+    assert failed == {}
+    assert judged
+
+
+def test_few_faults_show_in_every_case() -> None:
+    # Of these nothing is proved by keeping away: not how a case is asked, but what it is, decides.
+    assert sum(fault.trigger is ALWAYS for fault in FAULTS) <= len(FAULTS) // 10
+
+
+@pytest.mark.parametrize(("layer", "spec"), TWINS, ids=lambda value: value)
+def test_a_right_twin_passes(layer: str, spec: str) -> None:
+    for hearing in of_twin(layer, spec):
+        assert not [check for check in hearing.checks if hearing.tally(check).failed]
+        assert all(hearing.tally(check).judged for check in hearing.checks)
+
+
+def test_what_is_named_wrongly_is_noticed() -> None:
+    fault = gallery.FAULTS[0]
+    assert complaints(fault) == []
+    assert "escapes db" in complaints(replace(fault, caught_by=(*fault.caught_by, "db")))
+    assert f"also fails {fault.caught_by[0]}" in complaints(replace(fault, caught_by=fault.caught_by[1:]))
+    assert "fails as" in str(complaints(replace(fault, kinds=frozenset({"crash"}))))
+    assert "without the trigger" in str(complaints(replace(fault, trigger=~fault.trigger)))
+
+
+def enumerable(fault: Fault) -> bool:
+    """Whether the smallest case is claimed, and can be tried against all smaller ones."""
+    return fault.smallest is not None and fault.caught_by[0] in brute_force.DECIDED and brute_force.is_decidable(fault)
+
+
+on_each_smallest = pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if enumerable(fault)], ids=lambda fault: f"{fault.layer}-{fault.name}"
+)
+
+
+@cache
+def smaller(twin: type, layer: str, rank: int, elements: int) -> list[brute_force.Question]:
+    """All configurations of at most so many elements that the faults of one twin are asked."""
+    fault = next(fault for fault in FAULTS if fault.twin is twin)
+    return sorted(brute_force.questions(fault, rank, elements), key=lambda question: question.size)
+
+
+def least(fault: Fault) -> tuple[int, int]:
+    """The size of what the gallery calls the smallest case."""
+    return min(question.size for question in brute_force.smallest(fault))
+
+
+@on_each_smallest
+def test_the_smallest_case_fails_and_nothing_smaller_does(fault: Fault) -> None:
+    judge, item = brute_force.Judge(fault), fault.caught_by[0]
+
+    def fails(question: brute_force.Question) -> bool:
+        arrays = brute_force.fills(question, fault.layer)
+        return any(item == failed for numbers in arrays for failed, _ in judge.failures(question, numbers))
+
+    own = [question for question in brute_force.smallest(fault) if question.size == least(fault)]
+    assert any(map(fails, own))
+    rank = len(own[0].shapes["x"]) - (0 if fault.layer == "linear" else 2)
+    asked = [q for q in smaller(fault.twin, fault.layer, rank, least(fault)[0]) if q.size < least(fault)]
+    step = max(1, len(asked) // MOST_TRIED)
+    assert not [question for question in asked[::step] if fails(question)]
+
+
+@on_each_smallest
+def test_the_counterexample_is_the_smallest(fault: Fault) -> None:
+    adapter, reported = load(fault.spec, CONTRACTS), []
+    for hearing in hearings(adapter, LAYER[fault.layer], PROFILES["quick"], 0):
+        if fault.caught_by[0] in hearing.checks:
+            reported += [found.case.configuration.size for found in hearing.counterexamples(fault.caught_by[0])]
+    assert min(reported) == least(fault)
+
+
+# --- the equivalents -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("equivalent", EQUIVALENTS, ids=lambda equivalent: equivalent.name)
+def test_what_looks_wrong_and_is_right_passes(equivalent: gallery.Equivalent) -> None:
+    profile = replace(PROFILES["quick"], sweep=30, others=10, examples=40)
+    adapter = load(equivalent.spec, CONTRACTS)
+    for layer in equivalent.layers:
+        for hearing in hearings(adapter, LAYER[layer], profile, 1):
+            said = {check: hearing.tally(check).failed for check in hearing.checks}
+            assert {check: cases[0][2].message for check, cases in said.items() if cases} == {}
+            assert hearing.tally("out").judged >= 20
+
+
+# --- the collection ------------------------------------------------------------------------------------------
+
+
+def test_the_gallery_is_large() -> None:
+    assert len(FAULTS) >= 150
+    assert len(EQUIVALENTS) >= 25
+    assert {fault.layer for fault in FAULTS} == set(LAYER)
+
+
+@on_each_fault
+def test_a_fault_is_described(fault: Fault) -> None:
+    assert re.fullmatch(r"[a-z0-9_]+", fault.name)
+    assert fault.cause.endswith(".")
+    assert set(fault.needs) <= set(NEEDS)
+    assert fault.caught_by
+    assert re.match(r"(H\d+|M\d+) \S|own\b", fault.source)
+    assert getattr(gallery, fault.name) is fault.adapter
+
+
+def test_every_condition_has_a_fault_that_needs_it_alone() -> None:
+    needed = {frozenset(fault.needs) for fault in FAULTS}
+    assert [words for words in CONDITIONS.split() if frozenset(words.split("+")) not in needed] == []
+
+
+def test_every_entry_of_the_survey_is_there_or_told_why_not() -> None:
+    modelled = {entry for fault in FAULTS for entry in re.findall(r"\b[HM]\d+\b", fault.source)}
+    modelled |= {entry for equivalent in EQUIVALENTS for entry in re.findall(r"\b[HM]\d+\b", equivalent.source)}
+    assert [entry for entry in ENTRIES if entry not in modelled and entry not in BEYOND] == []
+    assert sorted(modelled & BEYOND.keys()) == []
+
+
+def test_a_name_is_given_once() -> None:
+    names = [entry.name for entry in (*FAULTS, *EQUIVALENTS)]
+    assert len(names) == len(set(names))
+
+
+def test_listed_items_are_no_drawn_ones() -> None:
+    # What the sweep decides for every seed is told apart by this in benchmarks/gallery.py.
+    assert set(LISTED) == {"stability", "edges", "rejection"}
+
+
+def case_of(fault: Fault) -> Case:
+    """A case on which it fails."""
+    failed, _ = verdicts(fault)
+    found: Case = failed[fault.caught_by[0]][0][0]
+    return found
+
+
+def test_conditions_combine() -> None:
+    fault = FAULTS[0]
+    case = case_of(fault)
+    assert fault.trigger(case)
+    assert not (~fault.trigger)(case)
+    assert (~fault.trigger | fault.trigger)(case)
+    assert not (~fault.trigger & fault.trigger)(case)
