@@ -16,7 +16,7 @@ from backproof.conformance.law import Law
 from backproof.conformance.profile import PROFILES
 from backproof.conformance.properties import LISTED, OTHERS
 from backproof.conformance.sweep import swept
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.verdict import Discrepancy, Status
 from backproof.reference import CONTRACTS, LAYERS, textbook
 from tests.conventions import vectorised
 from tests.spaces import LAYER, PLACES, space
@@ -98,6 +98,28 @@ def test_what_is_wrong_and_consistent_is_the_tensors_failure_alone(
 ) -> None:
     heard = hearing(here(name), layer)
     assert {check for check in heard.checks if heard.tally(check).failed} == tensors | others
+
+
+class Diluted:
+    """w is divided by the root of the inputs: now and then a wrong out happens to be the right integer."""
+
+    def linear_forward(self, x, w, b):
+        return vectorised.linear_forward(x, w / np.sqrt(len(w)), b)
+
+    def linear_backward(self, dout, cache):
+        dx, dw, db = vectorised.linear_backward(dout, cache)
+        return dx, dw / np.sqrt(len(dw)), db
+
+
+def test_what_rounds_otherwise_in_another_layout_is_no_fault_of_the_layout() -> None:
+    # x w is -1 in one order of summation and -1 + 2^-52 in another, where right code has nothing to round.
+    heard = hearing(here("Diluted"), "linear")
+    (law,) = heard.laws
+    fills = heard.layer.fills(heard.layer.build({**heard.layer.base(law.space), "inputs": 3}, law.space), law.space)
+    numbers = {"x": [[2, -3, 1]], "w": [[3], [3], [3]], "b": [-1], "dout": [[1]]}
+    case = next(fills).with_arrays({name: np.array(values, float) for name, values in numbers.items()})
+    case = replace(case, layouts={"x": "negative stride, last axis", "w": "zero stride, writable"})
+    assert OTHERS["memory_layout"](case, heard.candidate, law)["memory_layout"] is Status.RIGHT
 
 
 class OffByLittle:
