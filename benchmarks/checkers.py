@@ -4,8 +4,8 @@
     python benchmarks/checkers.py --write                    the same, and the tables of docs/comparison.md
     python benchmarks/checkers.py --only allclose --layer conv stride      some of it
 
-Each checker is asked in two settings, see `configurations.py`; Backproof in its profiles quick and default. All stop at
-their first finding. A fault counts as found if the checker reports something or the candidate raises. The right
+Each checker is asked in two settings, see `configurations.py`, and two of them on Backproof's own cases too; Backproof is
+asked in its profile quick. All stop at their first finding. A fault counts as found if the checker reports something or the candidate raises. The right
 implementation that a fault is a change of is asked first: a configuration on which a checker accuses it is a false
 alarm, and no fault is asked it. Needs torch.
 """
@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from time import process_time
@@ -30,7 +31,9 @@ from configurations import SETTINGS, Key, questions
 from other_checkers import CHECKERS, Called, Checker
 
 from backproof.conformance.adapter import load
+from backproof.conformance.case import Case
 from backproof.conformance.hearing import Hearing, quiet
+from backproof.conformance.layer import Space
 from backproof.conformance.profile import PROFILES
 from backproof.conformance.properties import OTHERS, tensors
 from backproof.conformance.verdict import Discrepancy, Status
@@ -45,10 +48,13 @@ BEGIN, END = "<!-- the tables: python benchmarks/checkers.py --write -->", "<!--
 BACKPROOF = "backproof"
 #: The columns, by the names that --only takes; Backproof's two settings are profiles.
 TITLES = {**{name: checker.title for name, checker in CHECKERS.items()}, BACKPROOF: "Backproof"}
-SETTINGS_OF = {**dict.fromkeys(CHECKERS, SETTINGS), BACKPROOF: ("quick", "default")}
+#: The cases that Backproof's tensors are asked, swept and drawn; the slower checkers are not.
+OWN = "Backproof's cases"
+PROFILE = PROFILES["quick"]
+SETTINGS_OF = {**dict.fromkeys(CHECKERS, SETTINGS), BACKPROOF: (PROFILE.name,)}
+SETTINGS_OF |= {checker: (*SETTINGS, OWN) for checker in ("gradcheck-fast", "allclose")}
 LAYER = {layer.name: layer for layer in LAYERS}
-GRADIENTS = {"dx", "dw", "db", "dgamma", "dbeta"}
-TENSORS = GRADIENTS | {"out", "running_mean", "running_var"}
+TENSORS = {"out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var"}
 #: Of one checker on one candidate; what takes longer hangs.
 SECONDS = 60
 
@@ -67,12 +73,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One layer of an implementation; `right` unless it is a fault's."""
+    """One layer of an implementation; `twin` is the right one that it is a change of, None: it is right itself."""
 
     name: str
     layer: str
     spec: str
-    right: bool
+    twin: Candidate | None = None
 
 
 @dataclass
@@ -104,13 +110,13 @@ class Results:
 
 def faulty(fault: Fault) -> Candidate:
     """A fault as a candidate."""
-    return Candidate(fault.name, fault.layer, fault.spec, right=False)
+    twin = Candidate(f"{fault.layer}'s {fault.twin.__name__}", fault.layer, specification_of(fault.twin))
+    return Candidate(fault.name, fault.layer, fault.spec, twin)
 
 
-def twin(fault: Fault) -> Candidate:
-    """The right implementation that a fault is a change of."""
-    name = f"{fault.twin.__module__}:{fault.twin.__name__}"
-    return Candidate(f"{fault.layer}'s twin {fault.twin.__name__}", fault.layer, name, right=True)
+def specification_of(adapter: type) -> str:
+    """What names a class where it is defined."""
+    return f"{adapter.__module__}:{adapter.__name__}"
 
 
 @contextmanager
@@ -135,7 +141,8 @@ def ask(checker: Checker, candidate: Candidate, setting: str, without: Collectio
     adapter, layer = load(candidate.spec, CONTRACTS), LAYER[candidate.layer]
     dtypes = checker.asked(adapter.settings["dtypes"], setting)
     found, accused, refused, answered = None, set(), False, False
-    for key, space, case in questions(adapter, layer, setting, dtypes):
+    own = [each for dtype in dtypes for each in own_cases(candidate.twin or candidate, dtype) if setting == OWN]
+    for key, space, case in own or questions(adapter, layer, setting, dtypes):
         if key in without:
             continue
         try:
@@ -150,14 +157,26 @@ def ask(checker: Checker, candidate: Candidate, setting: str, without: Collectio
         except BaseException as error:
             found = found or f"{type(error).__name__}: {' '.join(str(error).split())[:150]} ({case.dtype}, {key[2]})"
             accused.add(key)
-            if not candidate.right:
+            if candidate.twin is not None:
                 break
-    if refused and not answered and found is None and not candidate.right:
+    if refused and not answered and found is None and candidate.twin is not None:
         found = "refuses everything"
     return Verdict(found, process_time() - start, bool(dtypes), frozenset(accused))
 
 
-def try_backproof(candidate: Candidate, profile: str) -> Verdict:
+@cache
+def own_cases(right: Candidate, dtype: str) -> list[tuple[Key, Space, Case]]:
+    """What Backproof asks the tensors of a right implementation, and so of its faults, in one dtype."""
+    adapter, layer = load(right.spec, CONTRACTS), LAYER[right.layer]
+    parts = layer.parts(adapter.implementations[layer.name].settings)
+    hearings = [Hearing(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None) for part in parts]
+    asked = [(law.space, case) for h in hearings for law, cases in (*h.swept, *h.drawn) for case in cases]
+    return [
+        ((dtype, space.rank, str(case.configuration.shapes), k), space, case) for k, (space, case) in enumerate(asked)
+    ]
+
+
+def try_backproof(candidate: Candidate) -> Verdict:
     """Backproof on one candidate, up to the first failure of any item: what `pytest --impl` draws with seed 0."""
     start = process_time()
     adapter, layer = load(candidate.spec, CONTRACTS), LAYER[candidate.layer]
@@ -165,7 +184,7 @@ def try_backproof(candidate: Candidate, profile: str) -> Verdict:
     with limited(10 * SECONDS):
         for part in layer.parts(adapter.implementations[layer.name].settings):
             for dtype in adapter.settings["dtypes"]:
-                hearing = Hearing(layer, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+                hearing = Hearing(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None)
                 with quiet(hearing.warned):
                     found = found or first_failure(hearing)
     return Verdict(found, process_time() - start)
@@ -191,43 +210,42 @@ def first_failure(hearing: Hearing) -> str | None:
     return None
 
 
-def made_for(checker: str, fault: Fault) -> bool:
-    """Whether a fault is of the kind that a checker looks for.
+def can_see(checker: str, fault: Fault, results: Results) -> bool:
+    """Whether a fault is one that a checker could find if it were asked the right case.
 
-    A gradient checker: forward and backward disagree, on plain arrays and in a dtype that it can be asked in. A
-    comparison: a result is wrong on plain arrays.
+    A gradient checker: what one of the gradient checkers finds anywhere, on Backproof's cases too. A comparison: what
+    makes a result wrong on plain arrays.
     """
     if checker == BACKPROOF:
         return True
-    if checker == "allclose":
-        return bool(TENSORS & {*fault.caught_by})
-    in_numbers = bool(fault.kinds - {"dtype", "refused"})
-    can_ask = bool({*CHECKERS[checker].dtypes} & {*fault.dtypes})
-    return in_numbers and can_ask and "FWD" not in fault.needs and bool((GRADIENTS | {"out"}) & {*fault.caught_by})
+    alike = [other for other in results.others if (other == "allclose") == (checker == "allclose")]
+    found = any(results.found(fault, other, setting) for other in alike for setting in SETTINGS_OF[other])
+    return found or (checker == "allclose" and bool(TENSORS & {*fault.caught_by}))
 
 
 def run(faults: list[Fault], right: list[Candidate], only: list[str]) -> Results:
     """Every candidate before every checker: right ones first, so that nobody pays for compiling a program."""
     results = Results(faults, right, only)
-    twins = {fault.name: twin(fault) for fault in faults}
+    twins = {candidate.twin for candidate in map(faulty, faults)}
     for candidate in (*right, *map(faulty, faults)):
         told = []
         for checker in only:
+            told.append("")
             for setting in SETTINGS_OF[checker]:
                 without: Collection[Key] = ()
-                if not candidate.right:
-                    without = results.of(twins[candidate.name], checker, setting).accused
-                verdict = (
-                    try_backproof(candidate, setting)
-                    if checker == BACKPROOF
-                    else ask(CHECKERS[checker], candidate, setting, without)
-                )
+                if candidate.twin is not None:
+                    without = results.of(candidate.twin, checker, setting).accused
+                if checker == BACKPROOF:
+                    verdict = try_backproof(candidate)
+                elif setting == OWN and candidate.twin is None and candidate not in twins:
+                    verdict = Verdict(None, 0.0, asked=False)
+                else:
+                    verdict = ask(CHECKERS[checker], candidate, setting, without)
                 results.verdicts[candidate.spec, candidate.layer, checker, setting] = verdict
-                told.append("-" if not verdict.asked else "x" if verdict.found else ".")
-                if candidate.right and verdict.found:
+                told[-1] += "-" if not verdict.asked else "x" if verdict.found else "."
+                if candidate.twin is None and verdict.found:
                     print(f"FALSE ALARM of {checker}, {setting}: {candidate.name}: {verdict.found}", flush=True)
-        pairs = " ".join("".join(told[k : k + 2]) for k in range(0, len(told), 2))
-        print(f"{pairs}  {candidate.layer} {candidate.name}", flush=True)
+        print(f"{' '.join(told)}  {candidate.layer} {candidate.name}", flush=True)
     return results
 
 
@@ -248,7 +266,7 @@ def by_checker(results: Results) -> str:
         "asked",
         *titles,
         "all",
-        "of those it is made for",
+        "of those it can see",
         "false alarms",
         "CPU s",
         "ms a fault",
@@ -262,7 +280,7 @@ def by_checker(results: Results) -> str:
         lines.append(f"| {' | '.join([title, setting, *per_layer, of_all, *rest])} |")
 
     for checker in results.only:
-        fit = [fault for fault in results.faults if made_for(checker, fault)]
+        fit = [fault for fault in results.faults if can_see(checker, fault, results)]
         for setting in SETTINGS_OF[checker]:
             verdicts = [results.of(faulty(fault), checker, setting) for fault in results.faults]
             judged = [v for c in results.right if (v := results.of(c, checker, setting)).asked]
@@ -283,7 +301,7 @@ def by_checker(results: Results) -> str:
 
 
 def by_condition(results: Results, title: str, rows: Sequence[tuple[str, list[Fault]]]) -> str:
-    """How many faults each found, in its first setting and in its second, by what a case must have."""
+    """How many faults each found, in the course and on the careful list, by what a case must have."""
     others = ["these together"] if len(results.others) > 1 else []
     head = [title, "faults", *(TITLES[checker] for checker in results.others), *others]
     head += [TITLES[BACKPROOF]] if BACKPROOF in results.only else []
@@ -291,13 +309,13 @@ def by_condition(results: Results, title: str, rows: Sequence[tuple[str, list[Fa
     for name, faults in rows:
         cells = [name, str(len(faults))]
         columns = [
-            [sum(results.found(fault, checker, setting) for fault in faults) for setting in SETTINGS_OF[checker]]
+            [sum(results.found(fault, checker, setting) for fault in faults) for setting in SETTINGS_OF[checker][:2]]
             for checker in results.only
         ]
         if others:
             both = [sum(results.together(fault, setting) for fault in faults) for setting in SETTINGS]
             columns.insert(len(results.others), both)
-        lines.append(f"| {' | '.join([*cells, *(f'{one} / {two}' for one, two in columns)])} |")
+        lines.append(f"| {' | '.join([*cells, *(' / '.join(map(str, column)) for column in columns)])} |")
     return "\n".join(lines)
 
 
@@ -307,7 +325,7 @@ def tables(results: Results) -> str:
     parts = []
     if len(results.others) > 1 and BACKPROOF in results.only:
         course, careful = (sum(results.together(fault, setting) for fault in faults) for setting in SETTINGS)
-        own = sum(results.found(fault, BACKPROOF, "quick") for fault in faults)
+        own = sum(results.found(fault, BACKPROOF, PROFILE.name) for fault in faults)
         parts.append(
             f"Of {len(faults)} faults the {len(results.others)} other checkers together find {course} on the shapes of "
             f"a course and {careful} on a careful author's list; Backproof, whose own gallery this is, finds {own} in "
@@ -316,7 +334,7 @@ def tables(results: Results) -> str:
     parts += ["## By layer", by_checker(results)]
     groups = list(dict.fromkeys([*(group for group, _ in NEEDS.values()), "plain"]))
     rows = [(group, [fault for fault in faults if group in fault.groups]) for group in groups]
-    first = "Each cell: found on the course's shapes / on the careful list; of Backproof: quick / default."
+    first = "Each cell: found on the course's shapes / on the careful list."
     parts += ["## By what a case must have", first]
     parts.append(by_condition(results, "group", [row for row in rows if row[1]]))
     rows = [(NEEDS[need][1], [fault for fault in faults if need in fault.needs]) for need in NEEDS]
@@ -361,12 +379,12 @@ def main() -> int:
     torch.set_num_threads(1)
     in_layer = [fault for fault in FAULTS if options.layer in (None, fault.layer)]
     faults = [fault for fault in in_layer if not options.names or any(name in fault.name for name in options.names)]
-    right = {(candidate.spec, candidate.layer): candidate for candidate in map(twin, faults)}
+    right = {(twin.spec, twin.layer): twin for fault in faults if (twin := faulty(fault).twin) is not None}
     if not options.names:
         for each in EQUIVALENTS:
             for layer in layers_of(each.adapter):
                 if options.layer in (None, layer):
-                    right.setdefault((each.spec, layer), Candidate(each.name, layer, each.spec, right=True))
+                    right.setdefault((each.spec, layer), Candidate(each.name, layer, each.spec))
     start = process_time()
     only = [checker for checker in TITLES if checker in options.only]
     found = tables(run(faults, list(right.values()), only))

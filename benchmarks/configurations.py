@@ -107,7 +107,7 @@ BATCHNORM = (
     Norm(4, 3, beta=0),
 )
 #: The spatial axes of batch norm's images, and how many there are at most.
-IMAGE, MOST_IMAGES = (4, 5, 2), 5
+IMAGE, MOST_IMAGES = (3, 4, 2), 5
 
 
 def _linear(row: Rows, space: Space, layer: Layer) -> Configuration | None:
@@ -122,8 +122,7 @@ def _presence(array: str, wanted: int, space: Space) -> int:
 
 
 def _conv(row: Windows, space: Space, layer: Layer) -> Configuration | None:
-    third = row.axes[0]._replace(size=3, kernel=min(2, row.axes[0].kernel), dilation=1)
-    axes = [*row.axes, third][: space.rank]
+    axes = [*row.axes, _third(row.axes[1])][: space.rank]
     for option in ("stride", "dilation"):
         if not space.takes(option):
             axes = [axis._replace(**{option: 1}) for axis in axes]
@@ -148,6 +147,11 @@ def _conv(row: Windows, space: Space, layer: Layer) -> Configuration | None:
     for k, axis in enumerate(axes):
         parameters |= axis.parameters(k)
     return layer.build(parameters, space)
+
+
+def _third(axis: Axis) -> Axis:
+    """The last axis of a volume: the second one's options on as few pixels as they allow."""
+    return axis._replace(size=max(2, axis.low + 1, axis.high + 1), kernel=min(2, axis.kernel), dilation=1)
 
 
 def _written(axes: list[Axis], fields: Sequence[str], forms: Sequence[str]) -> tuple[int, list[Axis]]:

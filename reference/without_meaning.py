@@ -47,6 +47,10 @@ def conv(layer: Layer, space: Space) -> Iterator[Case]:
     for w in ((2, 1, *twos), (2, 3, *twos)):
         yield _case(layer, space, good, {"w": w}, Flaw(f"a w of shape {w} for an x with 2 channels"))
     yield _case(layer, space, good, {"w": (2, 2, *[4] * rank)}, Flaw("a kernel that is larger than x"))
+    if space.takes("stride"):
+        # -1 / 2 rounded towards zero leaves one window.
+        words = "a kernel that is larger than x, and a stride of 2"
+        yield _case(layer, space, good, {"w": (2, 2, *[4] * rank)}, Flaw(words), stride=twos)
     for changed, words in (
         ({"x": (2, 0, 3, *[3] * (rank - 1)), "w": (2, 0, *twos)}, "x and w without any channel"),
         ({"w": (0, 2, *twos), "b": (0,), "dout": (2, 0, *twos)}, "a w without any filter"),

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from backproof.conformance.candidate import Candidate, Crashed, Refused
+from backproof.conformance.candidate import Candidate, Crashed, Forward, Refused
 from backproof.conformance.case import Array, Case
 from backproof.conformance.law import Law
 from backproof.conformance.verdict import Discrepancy, Judgement, Problem, Status, compare
@@ -16,7 +16,10 @@ Results = Mapping[str, "Array | Problem | None"]
 
 
 def repeatability(case: Case, candidate: Candidate, law: Law) -> Judgement:
-    """A second backward on one cache, and two forwards before their backwards, give what the plain call gives."""
+    """A second backward on one cache, and two forwards before their backwards, give what the plain call gives.
+
+    Of the same dout, and of another one.
+    """
     other = other_of(case)
     try:
         plain = _plain(case, candidate)
@@ -33,7 +36,7 @@ def repeatability(case: Case, candidate: Candidate, law: Law) -> Judgement:
 def _again(
     case: Case, other: Case, candidate: Candidate, law: Law, plain: Results, plain_other: Results
 ) -> Discrepancy | None:
-    found = _twice(case, candidate, law, plain) if candidate.reusable_cache else None
+    found = _twice(case, other, candidate, law, plain) if candidate.reusable_cache else None
     for first_back in (0, 1):
         found = found or _interleaved((case, other), candidate, law, (plain, plain_other), first_back)
     return found or _elsewhere(case, candidate, law, plain)
@@ -65,15 +68,31 @@ def _plain(case: Case, candidate: Candidate) -> Results | None:
     return {**results, **_copied(candidate.backward(case, forward))}
 
 
-def _twice(case: Case, candidate: Candidate, law: Law, plain: Results) -> Discrepancy | None:
-    """One forward, two backwards."""
+def _twice(case: Case, other: Case, candidate: Candidate, law: Law, plain: Results) -> Discrepancy | None:
+    """One forward, two backwards of its dout, and one of the other's."""
     where = "in a second plain call"
     try:
         forward = candidate.forward(case)
         first = _copied(candidate.backward(case, forward))
         found = _differ(case, law, candidate, first, plain, where)
         where = "in the second backward on one cache"
-        return found or _differ(case, law, candidate, _copied(candidate.backward(case, forward)), plain, where)
+        found = found or _differ(case, law, candidate, _copied(candidate.backward(case, forward)), plain, where)
+        return found or _redirected(case.with_dout(other.array("dout")), candidate, law, forward)
+    except (Crashed, Refused) as error:
+        return _broken(error, where)
+
+
+def _redirected(case: Case, candidate: Candidate, law: Law, forward: Forward) -> Discrepancy | None:
+    """Another dout on a cache that has served one before."""
+    where = "in a later backward on one cache, of another dout"
+    try:
+        plain = _plain(case, candidate)
+    except (Crashed, Refused):
+        return None
+    if plain is None:
+        return None
+    try:
+        return _differ(case, law, candidate, _copied(candidate.backward(case, forward)), plain, where)
     except (Crashed, Refused) as error:
         return _broken(error, where)
 

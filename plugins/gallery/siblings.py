@@ -1,6 +1,7 @@
 """Next to each of some right implementations that look wrong, one that is wrong: it differs by one term."""
 
 from __future__ import annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from math import prod
 
@@ -71,7 +72,13 @@ def long_numbers(case):
 # --- batch norm ----------------------------------------------------------------------------------------------
 
 
-@fault("dx identities", training & off_zero, needs="GEN", source="own: the mean of x for that of x - mean")
+@fault(
+    "dx identities",
+    training & off_zero,
+    needs="GEN",
+    source="own: the mean of x for that of x - mean",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class takes_the_mean_of_x_for_that_of_deviations(adds_the_vanishing_term):
     """dmean has a part that comes through the variance, with the mean of x in the place of that of x - mean."""
 
@@ -79,7 +86,12 @@ class takes_the_mean_of_x_for_that_of_deviations(adds_the_vanishing_term):
         return -2 * kept.x.mean(axis=0)
 
 
-@fault("dx identities", training & pulled_one_way, source="own: all of dmean is missing")
+@fault(
+    "dx identities",
+    training & pulled_one_way,
+    source="own: all of dmean is missing",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class leaves_all_of_dmean_out(leaves_out_the_vanishing_term):
     """Nothing is subtracted for the mean that moves with x: both parts of dmean are left out."""
 
@@ -87,28 +99,52 @@ class leaves_all_of_dmean_out(leaves_out_the_vanishing_term):
         return 0
 
 
-@fault("running_var", training & spread_out, needs="RS", source="own: the biased variance is tracked")
+@fault(
+    "running_var",
+    training & spread_out,
+    needs="RS",
+    source="own: the biased variance is tracked",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class tracks_the_variance_that_it_divides_by(tracks_another_variance_than_it_divides_by):
     """The running variance is that of the batch divided by m; it is declared to be divided by m - 1."""
 
     biased = True
 
 
-@fault("running_var", training & spread_out, needs="RS", source="own: the unbiased variance is tracked")
+@fault(
+    "running_var",
+    training & spread_out,
+    needs="RS",
+    source="own: the unbiased variance is tracked",
+    smallest={"x": (2, 1)},
+)
 class tracks_the_unbiased_variance_instead(tracks_the_biased_variance):
     """The running variance is that of the batch divided by m - 1; it is declared to be divided by m."""
 
     biased = False
 
 
-@fault("running_mean running_var", training & lopsided, needs="RS", source="own: momentum the other way around")
+@fault(
+    "running_mean running_var",
+    training & lopsided,
+    needs="RS",
+    source="own: momentum the other way around",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class weighs_the_old_value_unasked(tracks_another_variance_than_it_divides_by):
     """momentum weighs the old running statistic, where it is declared to weigh the new one."""
 
     momentum_of_the_old = True
 
 
-@fault("dx", evaluating, needs="EVAL", source="own: eval as training")
+@fault(
+    "dx",
+    evaluating,
+    needs="EVAL",
+    source="own: eval as training",
+    smallest={"x": (1, 1, 1, 1), "training": False},
+)
 class goes_back_in_eval_as_in_training(goes_back_otherwise_in_eval):
     """dx of eval takes the running statistics for those of the batch, as if they moved with x."""
 
@@ -116,7 +152,12 @@ class goes_back_in_eval_as_in_training(goes_back_otherwise_in_eval):
         return True
 
 
-@fault("dx identities", training, source="own: training as eval")
+@fault(
+    "dx identities",
+    training,
+    source="own: training as eval",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class goes_back_in_training_as_in_eval(goes_back_otherwise_in_eval):
     """dx of training takes the mean and the variance of the batch for constants."""
 
@@ -124,7 +165,13 @@ class goes_back_in_training_as_in_eval(goes_back_otherwise_in_eval):
         return False
 
 
-@fault("dgamma out dx identities", ~missing("gamma"), needs="GEN", source="own: a fixed gamma as a parameter")
+@fault(
+    "dgamma out dx identities",
+    ~missing("gamma"),
+    needs="GEN",
+    source="own: a fixed gamma as a parameter",
+    smallest={"x": (2, 1, 1, 1)},
+)
 class takes_a_gamma_and_ignores_it(leaves_out_what_nobody_wants):
     """The forward takes a gamma and does not use it, and its gradient is zero."""
 
@@ -140,7 +187,13 @@ class takes_a_gamma_and_ignores_it(leaves_out_what_nobody_wants):
 # --- linear --------------------------------------------------------------------------------------------------
 
 
-@fault("db", ~missing("b"), kinds="result", source="own: no gradient for a bias that is there")
+@fault(
+    "db",
+    ~missing("b"),
+    kinds="result",
+    source="own: no gradient for a bias that is there",
+    smallest={"x": (1, 1), "w": (1, 1)},
+)
 class has_no_gradient_for_the_bias(leaves_rubbish_for_no_bias):
     """The backward never returns a gradient for the bias, also where there is one."""
 
@@ -154,6 +207,7 @@ class has_no_gradient_for_the_bias(leaves_rubbish_for_no_bias):
     needs="TILE",
     source="own: the rest of a blocked sum",
     sometimes="relations",
+    smallest={"x": (1, 5), "w": (5, 1)},
 )
 class forgets_what_is_behind_the_last_block(sums_in_blocks):
     """Sums run over whole blocks of four terms, and what is left behind the last of them is not added."""
@@ -179,7 +233,12 @@ class sums_float64_in_float32(sums_in_float64):
 # --- conv ----------------------------------------------------------------------------------------------------
 
 
-@fault("dw identities", several_taps, source="own: a loop over taps that ends early")
+@fault(
+    "dw identities",
+    several_taps,
+    source="own: a loop over taps that ends early",
+    smallest={"x": (1, 1, 1), "w": (1, 1, 2), "padding": ((1, 0),)},
+)
 class leaves_the_last_tap_of_dw_out(multiplies_columns):
     """The gradient of the kernel's last tap is never written and stays zero."""
 
@@ -190,7 +249,12 @@ class leaves_the_last_tap_of_dw_out(multiplies_columns):
         return dw
 
 
-@fault("dx identities", several_taps, source="own: the kernel as it is")
+@fault(
+    "dx identities",
+    several_taps,
+    source="own: the kernel as it is",
+    smallest={"x": (1, 1, 1), "w": (1, 1, 2), "padding": ((1, 0),)},
+)
 class lays_the_kernel_over_the_spread_dout(turns_the_kernel_over_the_spread_dout):
     """dx is a convolution of dout between zeros, with the kernel as it is and not turned by 180 degrees."""
 
@@ -198,7 +262,12 @@ class lays_the_kernel_over_the_spread_dout(turns_the_kernel_over_the_spread_dout
         return w
 
 
-@fault("dw identities", several_pixels, source="own: a spectrum that is not conjugated")
+@fault(
+    "dw identities",
+    several_pixels,
+    source="own: a spectrum that is not conjugated",
+    smallest={"x": (1, 1, 1), "w": (1, 1, 1), "stride": (2,), "padding": ((1, 1),)},
+)
 class multiplies_by_the_spectrum_of_dout_as_it_is(convolves_by_fft):
     """dw multiplies the spectra of x and dout without conjugating the second: a convolution, not a correlation."""
 
@@ -206,7 +275,12 @@ class multiplies_by_the_spectrum_of_dout_as_it_is(convolves_by_fft):
         return dout
 
 
-@fault("out dx identities", several_taps, source="own: a sign of Winograd's transformation")
+@fault(
+    "out dx identities",
+    several_taps,
+    source="own: a sign of Winograd's transformation",
+    smallest={"x": (1, 1, 2), "w": (1, 1, 3), "padding": ((1, 1),)},
+)
 class adds_one_of_the_four_products(multiplies_four_times_for_two_outputs):
     """Every second output has one of the four products with the wrong sign."""
 
@@ -214,7 +288,13 @@ class adds_one_of_the_four_products(multiplies_four_times_for_two_outputs):
         return m[1] - m[2] + m[3]
 
 
-@fault("dx identities", strided, needs="S", source="own: neighbouring pixels")
+@fault(
+    "dx identities",
+    strided,
+    needs="S",
+    source="own: neighbouring pixels",
+    smallest={"x": (1, 1, 1, 3), "w": (1, 1, 1, 1), "stride": (1, 2)},
+)
 class hands_gradients_to_neighbours(convolves_channels_last_inside):
     """dx is filled window by window as if the windows lay side by side: the stride is missing."""
 

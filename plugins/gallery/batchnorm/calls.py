@@ -6,6 +6,8 @@ import numpy as np
 
 from backproof.plugins.gallery.batchnorm.gradients import with_gamma
 from backproof.plugins.gallery.batchnorm.twins import (
+    ONE_IN_EVAL,
+    PAIR,
     Affine,
     Bare,
     BatchNorm,
@@ -34,6 +36,9 @@ from backproof.plugins.gallery.conditions import (
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
 
+two_forwards = asked_as("two forwards before their backwards")
+second_backward = asked_as("a second backward on one cache")
+
 
 @when("a single pixel, and x or dout not plain in memory")
 def odd_pixel(case):
@@ -45,7 +50,7 @@ def meaningless(words, fits):
     return when(words)(lambda case: case.flaw is not None and fits(case))
 
 
-@fault("dx", missing("gamma"), needs="AFF", kinds="crash", source="H151 oneflow PR#5602")
+@fault("dx", missing("gamma"), needs="AFF", kinds="crash", smallest=PAIR, source="H151 oneflow PR#5602")
 class cannot_do_without_gamma(Bare):
     """The backward multiplies by gamma where there is none."""
 
@@ -53,7 +58,7 @@ class cannot_do_without_gamma(Bare):
         return BatchNorm.batchnorm_backward(self, dout, cache)[:2]
 
 
-@fault("dx dgamma", missing("beta"), needs="AFF", kinds="crash", source="H153 Paddle PR#21237")
+@fault("dx dgamma", missing("beta"), needs="AFF", kinds="crash", smallest=PAIR, source="H153 Paddle PR#21237")
 class cannot_do_without_beta(Affine):
     """The backward makes dbeta in the shape of beta, also where there is none."""
 
@@ -62,7 +67,7 @@ class cannot_do_without_beta(Affine):
         return dx, dgamma, np.reshape(dbeta, cache.beta.shape)
 
 
-@fault("out dx identities", missing("gamma"), needs="AFF", source="own: absent parameters are zeros")
+@fault("out dx identities", missing("gamma"), needs="AFF", smallest=PAIR, source="own: absent parameters are zeros")
 class takes_no_gamma_for_zeros(Affine):
     """A missing gamma is filled with zeros, as a missing beta is."""
 
@@ -70,7 +75,14 @@ class takes_no_gamma_for_zeros(Affine):
         return 0 if gamma is None else gamma
 
 
-@fault("dx dbeta", missing("gamma"), needs="AFF", kinds="result", source="own: a list of the gradients that there are")
+@fault(
+    "dx dbeta",
+    missing("gamma"),
+    needs="AFF",
+    kinds="result",
+    smallest=PAIR,
+    source="own: a list of the gradients that there are",
+)
 class closes_the_gap_of_a_missing_gamma(Affine):
     """Where gamma is None the gradients are (dx, dbeta), with nothing in the place of dgamma."""
 
@@ -79,7 +91,7 @@ class closes_the_gap_of_a_missing_gamma(Affine):
         return (dx, dbeta) if dgamma is None else (dx, dgamma, dbeta)
 
 
-@fault("edges", single & training, needs="N1", kinds="crash", source="M69 by hand")
+@fault("edges", single & training, needs="N1", kinds="crash", smallest={"x": (1, 1)}, source="M69 by hand")
 class fails_on_one_element(BatchNorm):
     """The factor m / (m - 1) of the running variance is a division by zero for one element a channel."""
 
@@ -87,7 +99,14 @@ class fails_on_one_element(BatchNorm):
         return m / (m - 1)
 
 
-@fault("edges", single & training, needs="N1", kinds="crash", source="own: more than one value a channel is demanded")
+@fault(
+    "edges",
+    single & training,
+    needs="N1",
+    kinds="crash",
+    smallest={"x": (1, 1)},
+    source="own: more than one value a channel is demanded",
+)
 class demands_several_elements(Softened):
     """In training one element a channel raises a ValueError, though out is then beta and dx 0."""
 
@@ -97,7 +116,9 @@ class demands_several_elements(Softened):
         return super().statistics(rows)
 
 
-@fault("edges", empty_batch & training, needs="N0", kinds="nonfinite", source="H129 pytorch#36530")
+@fault(
+    "edges", empty_batch & training, needs="N0", kinds="nonfinite", smallest={"x": (0, 1)}, source="H129 pytorch#36530"
+)
 class averages_over_no_samples(Emptied):
     """The running statistics are moved by the mean of nothing, which is not a number."""
 
@@ -113,7 +134,13 @@ class reads_the_buffer_of_x(BatchNorm):
         return super().forward(buffer_of(x) if is_scattered(x) else x, *others)
 
 
-@fault("memory_layout", scattered("dout"), needs="NCD", source="H197 torch/nn PR#345")
+@fault(
+    "memory_layout",
+    scattered("dout"),
+    needs="NCD",
+    smallest={"x": (2, 1), "layouts": {"dout": "step slice"}},
+    source="H197 torch/nn PR#345",
+)
 class reads_the_buffer_of_dout(BatchNorm):
     """The strides of dout are ignored in dbeta, which another kernel sums."""
 
@@ -122,7 +149,13 @@ class reads_the_buffer_of_dout(BatchNorm):
         return dx, dgamma, buffer_of(dout).sum(axis=0) if is_scattered(dout) else dbeta
 
 
-@fault("memory_layout", scattered("gamma"), needs="NCW", source="own: a vector needs no stride")
+@fault(
+    "memory_layout",
+    scattered("gamma"),
+    needs="NCW",
+    smallest={"x": (1, 2), "training": False, "layouts": {"gamma": "negative stride"}},
+    source="own: a vector needs no stride",
+)
 class reads_the_buffer_of_gamma(BatchNorm):
     """The stride of gamma is ignored: its numbers are read one behind the other."""
 
@@ -130,7 +163,13 @@ class reads_the_buffer_of_gamma(BatchNorm):
         return super().forward(x, buffer_of(gamma) if is_scattered(gamma) else gamma, *others)
 
 
-@fault("memory_layout", expanded("dout"), needs="EXP", source="own: memory taken for entries")
+@fault(
+    "memory_layout",
+    expanded("dout"),
+    needs="EXP",
+    smallest={"x": (2, 1), "layouts": {"dout": "expanded, writable"}},
+    source="own: memory taken for entries",
+)
 class sums_an_expanded_dout_once(BatchNorm):
     """dbeta sums the entries that dout has in memory: one that is expanded along the batch counts once."""
 
@@ -139,7 +178,14 @@ class sums_an_expanded_dout_once(BatchNorm):
         return dx, dgamma, dout[0] * 1.0 if is_expanded(dout) and dout.strides[0] == 0 else dbeta
 
 
-@fault("memory_layout", odd_pixel, needs="ONE", kinds="crash", source="H173 pytorch#115940")
+@fault(
+    "memory_layout",
+    odd_pixel,
+    needs="ONE",
+    kinds="crash",
+    smallest={"x": (2, 1, 1, 1), "layouts": {"x": "odd strides of size 1"}},
+    source="H173 pytorch#115940",
+)
 class wants_equal_strides_of_a_pixel(Imaged):
     """The backward asserts that x and dout have equal strides, which mean nothing on axes of size 1."""
 
@@ -154,7 +200,7 @@ class wants_equal_strides_of_a_pixel(Imaged):
         return super().batchnorm_backward(dout, cache)
 
 
-@fault("purity memory_layout", with_gamma, needs="INP", kinds="mutation crash", source="M13 by hand")
+@fault("purity memory_layout", with_gamma, needs="INP", kinds="mutation crash", smallest=PAIR, source="M13 by hand")
 class multiplies_dout_in_place(Affine):
     """dout is multiplied by gamma in the array that was passed."""
 
@@ -165,7 +211,7 @@ class multiplies_dout_in_place(Affine):
         return found
 
 
-@fault("purity memory_layout", training, needs="INP", kinds="mutation crash", source="own: x -= mean")
+@fault("purity memory_layout", training, needs="INP", kinds="mutation crash", smallest=PAIR, source="own: x -= mean")
 class centres_x_in_place(BatchNorm):
     """The mean is subtracted from x in the array that was passed."""
 
@@ -181,6 +227,7 @@ class centres_x_in_place(BatchNorm):
     ALWAYS,
     needs="INP",
     kinds="alias mutation crash value",
+    smallest=PAIR,
     source="own: x is done with",
 )
 class returns_dx_in_the_memory_of_x(Plain):
@@ -196,7 +243,7 @@ class returns_dx_in_the_memory_of_x(Plain):
         return x, dgamma, dbeta
 
 
-@fault("aliasing", ALWAYS, needs="REP", kinds="alias", source="own: a workspace for dx")
+@fault("aliasing", ALWAYS, needs="REP", kinds="alias", smallest=PAIR, source="own: a workspace for dx")
 class returns_dx_in_a_workspace(Plain):
     """dx is returned in an array of the layer, which the next backward of the same shape fills again."""
 
@@ -210,7 +257,7 @@ class returns_dx_in_a_workspace(Plain):
         return workspace, dgamma, dbeta
 
 
-@fault("repeatability", asked_as("two forwards before their backwards"), needs="REP", kinds="state", source="own")
+@fault("repeatability", two_forwards, needs="REP", kinds="state", smallest=PAIR, source="own")
 class keeps_the_scale_on_the_layer(Plain):
     """The scale is kept on the layer, where the next forward replaces it, instead of in the cache."""
 
@@ -222,7 +269,7 @@ class keeps_the_scale_on_the_layer(Plain):
         return super().dx(upstream, dgamma, dbeta, cache._replace(scale=self.last))
 
 
-@fault("repeatability", asked_as("two forwards before their backwards"), needs="REP", kinds="state", source="own")
+@fault("repeatability", two_forwards, needs="REP", kinds="state", smallest=PAIR, source="own")
 class normalizes_into_a_workspace(Plain):
     """xhat lies in an array of the layer, which the next forward of the same shape fills again."""
 
@@ -238,9 +285,10 @@ class normalizes_into_a_workspace(Plain):
 
 @fault(
     "repeatability",
-    evaluating & asked_as("a second backward on one cache"),
+    evaluating & second_backward,
     needs="EVAL REP",
     kinds="state",
+    smallest=ONE_IN_EVAL,
     source="H109 pytorch#586",
 )
 class saves_the_statistics_in_the_backward_of_eval(Switched):
@@ -257,9 +305,7 @@ class saves_the_statistics_in_the_backward_of_eval(Switched):
         return super().batchnorm_backward(dout, held)
 
 
-@fault(
-    "repeatability", asked_as("a second backward on one cache"), needs="REP", kinds="state", source="H149 mxnet#18499"
-)
+@fault("repeatability", second_backward, needs="REP", kinds="state", smallest=PAIR, source="H149 mxnet#18499")
 class adds_dbeta_to_that_of_the_last_backward(Plain):
     """dbeta is added to what the last backward on the same cache left there."""
 
@@ -274,9 +320,7 @@ class adds_dbeta_to_that_of_the_last_backward(Plain):
         return dx, dgamma, total.copy()
 
 
-@fault(
-    "repeatability", asked_as("a second backward on one cache"), needs="REP", kinds="crash", source="own: frees xhat"
-)
+@fault("repeatability", second_backward, needs="REP", kinds="crash", smallest=PAIR, source="own: frees xhat")
 class frees_xhat_in_the_backward(Plain):
     """The backward takes xhat out of its cache, where a second one looks for it."""
 
@@ -289,9 +333,7 @@ class frees_xhat_in_the_backward(Plain):
         return super().batchnorm_backward(dout, Cache(xhat=xhat, **cache))
 
 
-@fault(
-    "repeatability", asked_as("a second backward on one cache"), needs="REP", kinds="state", source="own: xhat *= dout"
-)
+@fault("repeatability", second_backward, needs="REP", kinds="state", smallest=PAIR, source="own: xhat *= dout")
 class sums_dgamma_in_the_cached_xhat(Softened):
     """dout xhat is computed in the array of the cached xhat, after dx."""
 
@@ -307,6 +349,7 @@ class sums_dgamma_in_the_cached_xhat(Softened):
     needs="CIO REP",
     kinds="value state",
     sometimes="stability",
+    smallest={"x": (2, 2)},
     source="H177 pytorch#193061",
 )
 class leaves_half_of_a_buffer_as_it_was(Plain):
@@ -327,6 +370,7 @@ class leaves_half_of_a_buffer_as_it_was(Plain):
     meaningless("eps <= 0", lambda case: case.options["eps"] <= 0),
     needs="MIS",
     kinds="accepted",
+    smallest={"x": (2, 2), "eps": 0.0},
     source="H179 mlx PR#4312",
 )
 class accepts_any_eps(Checked):
@@ -341,6 +385,7 @@ class accepts_any_eps(Checked):
     meaningless("eps = 0", lambda case: case.options["eps"] == 0),
     needs="MIS",
     kinds="accepted",
+    smallest={"x": (2, 2), "eps": 0.0},
     source="own: < for <=",
 )
 class accepts_an_eps_of_zero(Checked):
@@ -356,6 +401,7 @@ class accepts_an_eps_of_zero(Checked):
     meaningless("a dout of one sample for a batch", lambda case: case.flaw.in_backward),
     needs="MIS",
     kinds="accepted",
+    smallest={"x": (2, 2)},
     source="own: broadcasting",
 )
 class accepts_a_dout_that_broadcasts(Checked):

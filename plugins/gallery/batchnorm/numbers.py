@@ -6,6 +6,8 @@ import numpy as np
 
 from backproof.plugins.gallery.batchnorm.gradients import varied
 from backproof.plugins.gallery.batchnorm.twins import (
+    ONE_IN_EVAL,
+    PAIR,
     BatchNorm,
     ChannelsLast,
     Halved,
@@ -14,6 +16,7 @@ from backproof.plugins.gallery.batchnorm.twins import (
     Pictured,
     Plain,
     Rounded,
+    Softened,
 )
 from backproof.plugins.gallery.conditions import (
     ALWAYS,
@@ -28,6 +31,16 @@ from backproof.plugins.gallery.conditions import (
     when,
 )
 from backproof.plugins.gallery.fault import fault
+
+
+@when("eps other than 1e-5")
+def other_eps(case):
+    return bool(case.options["eps"] != 1e-5)
+
+
+@when("eps < 1e-5")
+def tiny_eps(case):
+    return bool(case.options["eps"] < 1e-5)
 
 
 @when("statistics that float32 rounds")
@@ -82,9 +95,63 @@ def as_bfloat16(a):
 
 
 @fault(
+    "dx identities stability edges",
+    ALWAYS,
+    kinds="value nonfinite",
+    smallest=PAIR,
+    source="M62 by hand: missing in the backward; H163 oneflow#8256",
+)
+class leaves_eps_out_of_dx(Softened):
+    """The backward divides by sqrt(var), the forward by sqrt(var + eps)."""
+
+    def dx(self, upstream, dgamma, dbeta, cache):
+        return super().dx(upstream, dgamma, dbeta, cache._replace(scale=1 / np.sqrt(cache.var)))
+
+
+@fault(
+    "dx identities stability",
+    other_eps,
+    needs="EPS",
+    smallest={"x": (2, 1), "eps": 0.001},
+    source="own: the backward has its own default",
+)
+class recomputes_the_deviation_with_the_usual_eps(Softened):
+    """The backward computes 1 / sqrt(var + eps) anew, with 1e-5 instead of the eps of the forward."""
+
+    def dx(self, upstream, dgamma, dbeta, cache):
+        scale = self.scale(cache.var, 1e-5, training=True)
+        return super().dx(upstream, dgamma, dbeta, cache._replace(scale=scale))
+
+
+@fault("out dx dgamma identities stability", ALWAYS, smallest=PAIR, source="M62 by hand: outside the root")
+class adds_eps_to_the_deviation(Softened):
+    """x is divided by sqrt(var) + eps; eps stands outside the root."""
+
+    def scale(self, var, eps, training):
+        return 1 / (np.sqrt(var) + eps)
+
+
+@fault("out dx dgamma identities", ALWAYS, smallest=PAIR, source="M62 by hand: added twice")
+class adds_eps_twice(Softened):
+    """eps is added to the variance when it is stored, and once more before the root."""
+
+    def scale(self, var, eps, training):
+        return 1 / np.sqrt(var + eps + eps)
+
+
+@fault("out dx dgamma", tiny_eps, sometimes="identities", needs="EPS", source="H121 tensorflow#8090, pytorch#1623")
+class keeps_eps_from_being_small(BatchNorm):
+    """An eps below 1e-5 is taken for 1e-5, the smallest that the library beneath accepts."""
+
+    def scale(self, var, eps, training):
+        return super().scale(var, max(eps, 1e-5), training)
+
+
+@fault(
     "stability out running_var",
     training & off_centre,
     needs="OFF",
+    smallest=PAIR,
     source="H141 flax#1491; M70 by hand",
     sometimes="dx dgamma identities",
 )
@@ -101,6 +168,7 @@ class subtracts_the_square_of_the_mean(Measured):
     "out dx dgamma running_var stability",
     training & of_dtype("bfloat16"),
     needs="LP",
+    smallest=PAIR,
     source="H143 tt-metal#45968",
     kinds="value nonfinite",
     sometimes="identities",
@@ -122,6 +190,7 @@ class squares_in_bfloat16(Rounded):
     training & far,
     needs="LP OFF",
     sometimes="out dx dgamma running_var identities",
+    smallest=PAIR,
     source="own: E[x^2] in the format of x",
 )
 class squares_in_float16(Halved):
@@ -136,6 +205,7 @@ class squares_in_float16(Halved):
     "out dx dgamma running_mean running_var stability",
     training & off_centre,
     needs="OFF",
+    smallest=PAIR,
     source="H145 pytorch#5410",
     sometimes="identities",
 )
@@ -148,7 +218,13 @@ class rounds_a_large_mean(Measured):
         return mean, np.square(rows - mean).mean(axis=0)
 
 
-@fault("out dx dgamma stability", constant, needs="ZV", source="own: a guard against a division by zero")
+@fault(
+    "out dx dgamma stability",
+    constant,
+    needs="ZV",
+    smallest=ONE_IN_EVAL,
+    source="own: a guard against a division by zero",
+)
 class does_not_scale_without_variance(BatchNorm):
     """Where the variance is 0 the scale is 0 too, to be safe from a division by zero that eps rules out."""
 
@@ -156,7 +232,14 @@ class does_not_scale_without_variance(BatchNorm):
         return np.where(var > 0, super().scale(var, eps, training), 0)
 
 
-@fault("dx edges stability", constant, needs="ZV", source="own: a derivative of the deviation", kinds="nonfinite")
+@fault(
+    "dx edges stability",
+    constant,
+    needs="ZV",
+    smallest=PAIR,
+    source="own: a derivative of the deviation",
+    kinds="nonfinite",
+)
 class differentiates_the_root_of_no_variance(BatchNorm):
     """The backward goes through sqrt(var), whose derivative 1 / (2 sqrt(var)) is infinite where var is 0."""
 
@@ -169,6 +252,7 @@ class differentiates_the_root_of_no_variance(BatchNorm):
     "out dx dgamma running_mean running_var identities stability",
     training & rounded_statistics,
     needs="MX",
+    smallest=PAIR,
     source="own: buffers of floats",
 )
 class keeps_the_statistics_in_float32(BatchNorm):
@@ -178,7 +262,14 @@ class keeps_the_statistics_in_float32(BatchNorm):
         return [a.astype(np.float32).astype(rows.dtype) for a in super().statistics(rows)]
 
 
-@fault("dgamma dbeta", mixed, needs="MX", kinds="dtype", source="H183 AiDotNet.Tensors#234; M11 by hand: x's dtype")
+@fault(
+    "dgamma dbeta",
+    mixed,
+    needs="MX",
+    kinds="dtype",
+    smallest=ONE_IN_EVAL,
+    source="H183 AiDotNet.Tensors#234; M11 by hand: that of x",
+)
 class casts_the_gradients_to_the_dtype_of_x(Rounded):
     """dgamma and dbeta have the dtype of dout instead of the parameters'."""
 
@@ -186,7 +277,7 @@ class casts_the_gradients_to_the_dtype_of_x(Rounded):
         return [a.astype(dout.dtype) for a in super().batchnorm_backward(dout, cache)]
 
 
-@fault("dgamma dbeta", ALWAYS, needs="MX", kinds="dtype", source="M11 by hand: np.zeros")
+@fault("dgamma dbeta", ALWAYS, needs="MX", kinds="dtype", smallest=ONE_IN_EVAL, source="M11 by hand: np.zeros")
 class starts_the_sums_in_float64(Measured):
     """dgamma and dbeta are added to np.zeros(C), which is float64, and stay so."""
 
@@ -195,7 +286,14 @@ class starts_the_sums_in_float64(Measured):
         return dx, *[np.zeros(len(a)) + a for a in sums]
 
 
-@fault("running_mean running_var", training, needs="MX RS", kinds="dtype", source="own: momentum as a NumPy scalar")
+@fault(
+    "running_mean running_var",
+    training,
+    needs="MX RS",
+    kinds="dtype",
+    smallest=PAIR,
+    source="own: momentum as a NumPy scalar",
+)
 class promotes_the_statistics_by_the_momentum(Measured):
     """momentum is made a np.float64, which makes the running statistics float64."""
 
@@ -203,7 +301,7 @@ class promotes_the_statistics_by_the_momentum(Measured):
         return super().tracked(running_mean, running_var, mean, var, np.float64(momentum), m, training)
 
 
-@fault("dbeta", third_element, needs="LP", source="H155 mxnet#9916")
+@fault("dbeta", third_element, needs="LP", smallest={"x": (5, 1)}, source="H155 mxnet#9916")
 class sums_dbeta_in_float16(Packed):
     """dbeta is summed one after the other in float16."""
 
@@ -231,7 +329,13 @@ class counts_elements_in_float16(Packed):
         return (m * m) / (m * (m - 1)) if m > 1 else np.float16(1)
 
 
-@fault("out dx dgamma", evaluating & large_variance, needs="LP EVAL", source="H157 coreai-torch PR#54")
+@fault(
+    "out dx dgamma",
+    evaluating & large_variance,
+    needs="LP EVAL",
+    smallest=ONE_IN_EVAL,
+    source="H157 coreai-torch PR#54",
+)
 class overflows_as_it_casts_the_running_variance(Halved):
     """The float32 running_var is cast to the 16 bits of x, where it overflows: at 4 here, at 65504 in float16."""
 
@@ -294,7 +398,7 @@ class fails_on_large_batches_in_eval(BatchNorm):
         return super().forward(x, gamma, beta, eps, training, *others)
 
 
-@fault("dx dgamma identities", varied, source="own: compressed caches")
+@fault("dx dgamma identities", varied, smallest=PAIR, source="own: compressed caches")
 class caches_xhat_in_float32(Plain):
     """The cache holds xhat in float32, though everything else is float64."""
 

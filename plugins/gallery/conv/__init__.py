@@ -1,5 +1,16 @@
 """Convolutions with one fault each, by what it concerns."""
 
-from backproof.plugins.gallery.conv import axes, calls, groups, kernels, memory, padding, sums, tiles, windows
+from backproof.plugins.gallery.conv import (
+    axes,
+    calls,
+    groups,
+    kernels,
+    memory,
+    padding,
+    rejection,
+    sums,
+    tiles,
+    windows,
+)
 
-__all__ = ["axes", "calls", "groups", "kernels", "memory", "padding", "sums", "tiles", "windows"]
+__all__ = ["axes", "calls", "groups", "kernels", "memory", "padding", "rejection", "sums", "tiles", "windows"]

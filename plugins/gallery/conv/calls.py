@@ -1,4 +1,4 @@
-"""Faults in how convolutions are called: state, caches, buffers, what is rejected."""
+"""Faults in how convolutions are called: state, caches, buffers, what is refused."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import numpy as np
 
 from backproof.plugins.gallery.conditions import (
     asked_as,
-    axes,
     dilated,
     empty_batch,
     left_over,
     several_samples,
     several_taps,
-    shape,
     strided,
-    when,
 )
-from backproof.plugins.gallery.conv.twins import Dilated, Pairs, Plain, Strict, Strided
+from backproof.plugins.gallery.conv.twins import Dilated, Plain, Strided
 from backproof.plugins.gallery.fault import fault
 
 #: One of everything.
@@ -228,6 +225,27 @@ class loses_a_sample_in_every_second_backward(Plain):
         return super().dw(upstream[:kept], padded[:kept], g)
 
 
+@fault(
+    "repeatability",
+    asked_as("a later backward on one cache, of another dout"),
+    needs="REP",
+    source="own: a gradient that is computed once",
+    kinds="state",
+    smallest={"x": (1, 1, 1, 1), "w": (1, 1, 1, 1)},
+)
+class keeps_its_gradients_in_the_cache(Plain):
+    """The gradients of the first backward are kept in the cache, and given again for every later dout."""
+
+    def conv_forward(self, x, w, b):
+        out, cache = super().conv_forward(x, w, b)
+        return out, [cache]
+
+    def conv_backward(self, dout, cache):
+        if len(cache) == 1:
+            cache.append(super().conv_backward(dout, cache[0]))
+        return [gradient.copy() for gradient in cache[1]]
+
+
 # What is written to.
 
 
@@ -287,7 +305,7 @@ class turns_w_around_in_place(Plain):
         return results
 
 
-# What is refused, and what is not.
+# What is refused.
 
 
 @fault(
@@ -324,120 +342,3 @@ class refuses_dilation_in_the_backward(Dilated):
         if any(d > 1 and k > 1 for d, k in zip(g.dilation, g.kernel, strict=True)):
             raise ValueError("no deterministic algorithm for this dilation")
         return super().conv_backward(dout, cache)
-
-
-@when("groups that do not divide the filters")
-def undivided(case):
-    return shape(case, "w")[0] % case.options["groups"] > 0
-
-
-@fault(
-    "rejection",
-    undivided,
-    needs="MIS G",
-    source="own: O // G filters a group",
-    kinds="accepted",
-    smallest={"x": (2, 2, 3, 3), "w": (3, 1, 2, 2), "groups": 2},
-)
-class leaves_over_filters_out(Strict):
-    """Where the groups do not divide the filters each gets O // G of them, and the rest is left out."""
-
-    def conv_forward(self, x, w, b, stride, padding: Pairs, dilation, groups):
-        whole = len(w) // groups * groups or len(w)
-        return super().conv_forward(x, w[:whole], b[:whole], stride, padding, dilation, groups)
-
-
-@when("a kernel that does not fit")
-def unfitting(case):
-    return any(axis.padded < axis.reach for axis in axes(case))
-
-
-@fault(
-    "rejection",
-    unfitting,
-    needs="MIS",
-    source="M22 by hand",
-    kinds="accepted",
-    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 2, 2), "dilation": (3, 3)},
-)
-class truncates_the_size_of_out(Strict):
-    """The size of out is int(a / S) + 1, at least 0: a kernel larger than the padded x gives an empty out."""
-
-    def check_fit(self, x, w, stride, padding, dilation):
-        for n, k, (low, high), s, d in zip(x.shape[2:], w.shape[2:], padding, stride, dilation, strict=True):
-            if int((n + low + high - d * (k - 1) - 1) / s) + 1 < 0:
-                raise ValueError("the kernel does not fit")
-
-
-@when("a dout of another shape than out")
-def unlike_out(case):
-    return shape(case, "dout") != (shape(case, "x")[0], shape(case, "w")[0], *[axis.out for axis in axes(case)])
-
-
-@fault(
-    "rejection",
-    unlike_out,
-    needs="MIS",
-    source="own: broadcasting in the backward",
-    kinds="accepted",
-    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 2, 2)},
-)
-class broadcasts_dout(Strict):
-    """A dout that NumPy can broadcast to the shape of out is taken for one."""
-
-    def check_dout(self, dout, shape):
-        np.broadcast_to(dout, shape)
-
-    def conv_backward(self, dout, cache):
-        x, w, g = cache
-        return super().conv_backward(np.broadcast_to(dout, (len(x), len(w), *g.out)), cache)
-
-
-@when("a w with other channels than a group of x")
-def unlike_x(case):
-    return shape(case, "w")[1] * case.options["groups"] != shape(case, "x")[1]
-
-
-@fault(
-    "rejection",
-    unlike_x,
-    needs="MIS",
-    source="own: broadcasting of w",
-    kinds="accepted",
-    smallest={"x": (2, 2, 3, 3), "w": (2, 1, 2, 2)},
-)
-class broadcasts_w(Strict):
-    """A w with one channel is used for every channel of x."""
-
-    def check_channels(self, x, w, groups):
-        if w.shape[1] not in (1, x.shape[1] // groups):
-            raise ValueError("w has other channels than x")
-
-    def forward(self, x, w, b, stride=1, padding=0, dilation=1, groups=1, mode="zeros"):
-        w = np.broadcast_to(w, (len(w), x.shape[1] // groups, *w.shape[2:]))
-        return super().forward(x, w, b, stride, padding, dilation, groups, mode)
-
-
-@when("negative padding")
-def negative(case):
-    return any(min(axis.low, axis.high) < 0 for axis in axes(case))
-
-
-@fault(
-    "rejection",
-    negative,
-    needs="MIS",
-    source="own: negative padding that crops",
-    kinds="accepted",
-    smallest={"x": (2, 2, 3, 3), "w": (2, 2, 1, 1), "padding": ((-1, -1), (-1, -1))},
-)
-class crops_by_negative_padding(Strict):
-    """A padding below 0 takes pixels of x away."""
-
-    def check_padding(self, padding):
-        pass
-
-    def pad(self, x, g):
-        crop = [slice(max(0, -low), n + min(0, high)) for n, (low, high) in zip(x.shape[2:], g.padding, strict=True)]
-        inner = tuple((max(0, low), max(0, high)) for low, high in g.padding)
-        return super().pad(x[(..., *crop)], g._replace(padding=inner))

@@ -17,7 +17,7 @@ from backproof.plugins.gallery.conditions import (
     strided,
     when,
 )
-from backproof.plugins.gallery.conv.twins import Conv, Conv1d, Fourier, Padded, Plain, Winograd
+from backproof.plugins.gallery.conv.twins import Conv, Conv1d, Fourier, Plain, Winograd
 from backproof.plugins.gallery.fault import fault
 
 
@@ -135,11 +135,11 @@ class exchanges_the_axes_of_a_1x1_kernel(Plain):
 
 
 @fault(
-    "dx identities",
+    "dx",
     pointwise & strided,
     needs="K1 S",
     source="M48 by hand, the stride",
-    sometimes="relations",
+    sometimes="identities relations",
     smallest={"x": (1, 1, 1), "w": (1, 1, 1), "stride": (2,), "padding": ((1, 1),)},
 )
 class ignores_the_stride_of_a_1x1_kernel(Conv1d):
@@ -155,9 +155,9 @@ class ignores_the_stride_of_a_1x1_kernel(Conv1d):
     needs="K1 P",
     source="M48 by hand, the padding",
     sometimes="identities relations",
-    smallest={"x": (1, 1, 1, 1), "w": (1, 1, 1, 1), "padding": ((1, 1), (1, 1))},
+    smallest={"x": (1, 1, 1), "w": (1, 1, 1), "stride": (2,), "padding": ((1, 0),)},
 )
-class ignores_the_padding_of_a_1x1_kernel(Padded):
+class ignores_the_padding_of_a_1x1_kernel(Conv1d):
     """A shortcut for kernels of size 1 lets dx begin with the gradient of the first padded pixel."""
 
     def crop(self, dpadded, shape, g):

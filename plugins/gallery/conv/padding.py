@@ -178,10 +178,11 @@ class centres_even_kernels(Conv):
 
 
 @fault(
-    "out dx dw relations",
+    "out dx dw",
     some_axis("low padding != half of both", lambda axis: axis.low != (axis.low + axis.high) // 2),
     needs="PA",
     source="own",
+    sometimes="relations",
     smallest=LEFT_OVER,
 )
 class splits_the_padding_evenly(Conv):
