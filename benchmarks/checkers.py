@@ -4,10 +4,10 @@
     python benchmarks/checkers.py --write                    the same, and the tables of docs/comparison.md
     python benchmarks/checkers.py --only allclose --layer conv stride      some of it
 
-Each checker is asked in two settings, see `configurations.py`, and two of them on Backproof's own cases too; Backproof is
-asked in its profile quick. All stop at their first finding. A fault counts as found if the checker reports something or the candidate raises. The right
-implementation that a fault is a change of is asked first: a configuration on which a checker accuses it is a false
-alarm, and no fault is asked it. Needs torch.
+Each checker is asked in two settings, see `configurations.py`, and two of them on Backproof's own cases too; Backproof
+is asked in its profile quick. All stop at their first finding. A fault counts as found if the checker reports something
+or the candidate raises. The right implementation that a fault is a change of is asked first: a configuration on which a
+checker accuses it is a false alarm, and no fault is asked it. Needs torch.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TITLES = {**{name: checker.title for name, checker in CHECKERS.items()}, BACKPRO
 OWN = "Backproof's cases"
 PROFILE = PROFILES["quick"]
 SETTINGS_OF = {**dict.fromkeys(CHECKERS, SETTINGS), BACKPROOF: (PROFILE.name,)}
-SETTINGS_OF |= {checker: (*SETTINGS, OWN) for checker in ("gradcheck-fast", "allclose")}
+SETTINGS_OF |= dict.fromkeys(("gradcheck-fast", "allclose"), (*SETTINGS, OWN))
 LAYER = {layer.name: layer for layer in LAYERS}
 TENSORS = {"out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var"}
 #: Of one checker on one candidate; what takes longer hangs.

@@ -195,14 +195,17 @@ class Conv(Layer):
         room = tape.pick(ROOMS)
         mode = tape.byte()
         mode = (mode >> 1) % _ways("padding_mode", space) if mode % 2 else 0
-        padded = tape.byte() % 4 < 3
+        name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
+        # Without padding every mode is the same.
+        padded = tape.byte() % 4 < 3 or name != "zeros"
         forms = {option: tape.byte() % _ways(option, space) for option in ("stride", "dilation", "padding")}
         at_edge, main = tape.byte() % 8 == 7, tape.byte() % rank
         place, wide = tape.byte() % (4 + rank), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
         if at_edge and place >= 4:
             main = place - 4
         choices = [self._axis(tape, space, main=k == main, padded=padded) for k in range(rank)]
-        name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
+        if name != "zeros":
+            choices = [axis._replace(size=max(axis.size, axis.low + 1, axis.high + 1)) for axis in choices]
         if at_edge:
             batch, groups, channels, filters = (min(size, 2) for size in (batch, groups, channels, filters))
             choices = [
@@ -295,7 +298,16 @@ class Conv(Layer):
             {"high": 1},
         ]
         axes = [[k] for k in range(space.rank)] + ([list(range(space.rank))] if space.rank > 1 else [])
-        written = [{index: way} for option, index in INDICES.items() for way in range(1, _ways(option, space))]
+        ways = {index: range(1, _ways(option, space)) for option, index in INDICES.items()}
+        padding_modes = ways.pop("mode")
+        # A padding mode shows where there is padding, and something to reflect.
+        modes = [
+            {"mode": way}
+            | {f"{name}{k}": value for name, value in (("size", 2), ("low", 1), ("high", 1)) for k in some}
+            for way in padding_modes
+            for some in axes
+        ]
+        written = [{index: way} for index, among in ways.items() for way in among]
         return [
             *({"batch": size} for size in (2, 3)),
             *({name: 2} for name in ("groups", "channels", "filters")),
@@ -304,6 +316,7 @@ class Conv(Layer):
                 for some in axes
                 for feature in along
             ),
+            *modes,
             *written,
             {"bias": bias_choices(space)[0]},
         ]

@@ -1,7 +1,8 @@
 """Next to each of some right implementations that look wrong, one that is wrong: it differs by one term."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="override"
+
 from __future__ import annotations
-# mypy: allow-untyped-defs, allow-untyped-calls
 
 from math import prod
 
