@@ -1,6 +1,6 @@
 """Puts every fault of the gallery before other checkers and before Backproof: who finds what, and for how long.
 
-    python benchmarks/checkers.py                            everything, about ten minutes
+    python benchmarks/checkers.py                            everything, ten to fifteen minutes
     python benchmarks/checkers.py --write                    the same, and the tables of docs/comparison.md
     python benchmarks/checkers.py --only allclose --layer conv stride      some of it
 
@@ -331,6 +331,12 @@ def tables(results: Results) -> str:
             f"a course and {careful} on a careful author's list; Backproof, whose own gallery this is, finds {own} in "
             f"its profile quick."
         )
+        lent = [
+            f"{TITLES[checker]} {sum(results.found(fault, checker, OWN) for fault in faults)}"
+            for checker in results.others
+            if OWN in SETTINGS_OF[checker]
+        ]
+        parts.append(f"On the cases that Backproof asks they find more, each alone: {', '.join(lent)}.")
     parts += ["## By layer", by_checker(results)]
     groups = list(dict.fromkeys([*(group for group, _ in NEEDS.values()), "plain"]))
     rows = [(group, [fault for fault in faults if group in fault.groups]) for group in groups]
@@ -384,7 +390,8 @@ def main() -> int:
         for each in EQUIVALENTS:
             for layer in layers_of(each.adapter):
                 if options.layer in (None, layer):
-                    right.setdefault((each.spec, layer), Candidate(each.name, layer, each.spec))
+                    spec = specification_of(each.adapter)
+                    right.setdefault((spec, layer), Candidate(each.name, layer, spec))
     start = process_time()
     only = [checker for checker in TITLES if checker in options.only]
     found = tables(run(faults, list(right.values()), only))

@@ -62,7 +62,10 @@ def identities(case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Arr
 
 
 def extremes(layer: Layer, space: Space) -> Iterator[Case]:
-    """In training: no variance at all, then means of many standard deviations; each at two eps and several sizes."""
+    """In training: no variance at all, then means of many standard deviations; each at two eps and several sizes.
+
+    In eval a running variance that x's own format does not hold, where the statistics have a wider one.
+    """
     base = layer.base(space) | {"training": 1}
     choices = ((2, 1), (3, 2), (8, 1), (33, 3))
     found: list[Case] = []
@@ -88,7 +91,20 @@ def extremes(layer: Layer, space: Space) -> Iterator[Case]:
                 }
                 arrays = {n: None if size is None else numbers[n] for n, size in configuration.shapes.items()}
                 found.append(Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "sweep"))
+    dtypes = layer.dtypes(space)
+    if space.takes("training") and space.signature.state and dtypes["running_var"] != dtypes["x"]:
+        found += _beyond_the_format(layer, space)
     yield from sorted(found, key=lambda case: case.configuration.size)
+
+
+def _beyond_the_format(layer: Layer, space: Space) -> Iterator[Case]:
+    """float16 ends at 65504."""
+    configuration = layer.build({**layer.base(space), "training": 0, "batch": 2, "channels": 1}, space)
+    if configuration is not None:
+        case = next(iter(layer.fills(configuration, space)))
+        steps = np.resize(np.array([512.0, -1024.0]), configuration.shape("x"))
+        numbers = {**case.arrays, "x": steps, "running_mean": np.zeros(1), "running_var": np.full(1, 2.0**18)}
+        yield case.with_arrays(rounded(numbers, layer.dtypes(space)), "sweep")
 
 
 def _epsilons(layer: Layer, base: Mapping[str, int], space: Space) -> list[int]:

@@ -202,7 +202,7 @@ def test_a_refused_layout_is_unsupported_and_told(tmp_path: Path) -> None:
 
 
 def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
-    adapter = load("tests.faults.linear:ignores_the_strides_of_w", CONTRACTS, Path(__file__).parent.parent)
+    adapter = load("backproof.plugins.gallery:reads_the_rows_of_w_from_its_buffer", CONTRACTS)
     layer = LAYERS[0]
     (part,) = layer.parts(adapter.implementations["linear"].settings)
     heard = Hearing(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)

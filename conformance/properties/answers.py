@@ -76,8 +76,9 @@ def readable(
 def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | None:
     """How far apart this result and another way to the same one may be, for rounding alone; None: no telling.
 
-    The bound of right code for a right result: 0.0 in an exact case. A wrong one is no sum of integers any more, and
-    may be of any size: its own rounding counts.
+    The bound of right code for a right result: 0.0 in an exact case. A wrong one is no sum of integers any more, may
+    be of any size, and may leave out a factor of 0 or mix up entries: its own rounding counts, and the largest bound
+    of any entry.
     """
     right = law.right(case)
     bound, expected = right.bounds[tensor], right.tensors[tensor]
@@ -85,13 +86,24 @@ def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | N
         return None
     if bool((np.abs(result - expected) <= bound).all()):
         return bound
-    rounding = law.rounding(case)[tensor]
+    rounding = law.rounding(_without_zeros(case, law))[tensor]
     if rounding is None:
         return None
     precision = case.precision
     own = WRONG_ROUNDINGS * precision.accumulator + (4 * precision.roundoff if precision.low else 0.0)
     largest, usual = float(np.abs(result).max(initial=0.0)), float(np.abs(expected).max(initial=0.0))
-    return np.asarray(rounding) * max(1.0, largest / usual if usual else 1.0) + own * largest
+    bounds = float(np.max(rounding, initial=0.0))
+    return np.full(result.shape, bounds * max(1.0, largest / usual if usual else 1.0) + own * largest)
+
+
+def _without_zeros(case: Case, law: Law) -> Case:
+    """The case with parameters of 1 instead of 0."""
+    kept = ("x", "dout", *law.layer.contract.state)
+    changed = {
+        name: a if a is None or name in kept else np.where(a == 0, a.dtype.type(1), a)
+        for name, a in case.arrays.items()
+    }
+    return case.with_arrays(changed, case.origin)
 
 
 def slacks(results: Mapping[str, Array], case: Case, law: Law) -> dict[str, Array | float]:

@@ -8,11 +8,23 @@ its cause. FAULTS says of each where it shows and what must find it, EQUIVALENTS
 
 from __future__ import annotations
 
-from backproof.plugins.gallery import batchnorm, conv, equivalents, linear
+from backproof.plugins.gallery import batchnorm, conv, equivalents, linear, siblings
 from backproof.plugins.gallery.beyond import BEYOND
 from backproof.plugins.gallery.fault import EQUIVALENTS, FAULTS, NEEDS, Equivalent, Fault
 
 __all__ = [
+    "BEYOND",
+    "EQUIVALENTS",
+    "FAULTS",
+    "NEEDS",
+    "Equivalent",
+    "Fault",
+    "batchnorm",
+    "conv",
+    "equivalents",
+    "linear",
+    "siblings",
+]
     "BEYOND",
     "EQUIVALENTS",
     "FAULTS",

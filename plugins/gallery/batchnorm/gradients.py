@@ -213,7 +213,7 @@ class does_not_centre_x_in_dx(Plain):
         return super().dx(upstream, dgamma, dbeta, cache._replace(xhat=cache.rows * cache.scale))
 
 
-@fault("dx identities", scaled & several_elements, sometimes="linearity", smallest=PAIR, source="M58 by hand")
+@fault("dx identities", scaled & several_elements, smallest=PAIR, source="M58 by hand")
 class leaves_gamma_out_of_dx(Plain):
     """dx is that of gamma 1."""
 
@@ -328,9 +328,7 @@ class takes_gamma_without_its_sign(Plain):
         return super().forward(x, np.abs(gamma), beta)
 
 
-@fault(
-    "out dx dgamma identities", with_gamma, sometimes="linearity", smallest=PAIR, source="own: gamma fixed by default"
-)
+@fault("out dx dgamma identities", with_gamma, smallest=PAIR, source="own: gamma fixed by default")
 class takes_every_gamma_for_one(Affine):
     """gamma is taken for 1 and its gradient for 0."""
 
@@ -389,7 +387,6 @@ class sums_dbeta_over_the_batch_alone(Imaged):
 @fault(
     "out dx dgamma dbeta identities",
     images & several_channels,
-    sometimes="linearity",
     smallest={"x": (1, 2, 2, 1)},
     source="M65 by hand",
 )

@@ -84,9 +84,9 @@ def many_elements(case):
     return elements_a_channel(case) > 255
 
 
-@when("a running variance of 4 or more")
+@when("a running variance that float16 does not hold")
 def large_variance(case):
-    return bool((case.array("running_var") >= 4).any())
+    return bool((case.array("running_var") >= 65520).any())
 
 
 def as_bfloat16(a):
@@ -329,18 +329,12 @@ class counts_elements_in_float16(Packed):
         return (m * m) / (m * (m - 1)) if m > 1 else np.float16(1)
 
 
-@fault(
-    "out dx dgamma",
-    evaluating & large_variance,
-    needs="LP EVAL",
-    smallest=ONE_IN_EVAL,
-    source="H157 coreai-torch PR#54",
-)
+@fault("stability", evaluating & large_variance, needs="LP EVAL", source="H157 coreai-torch PR#54")
 class overflows_as_it_casts_the_running_variance(Halved):
-    """The float32 running_var is cast to the 16 bits of x, where it overflows: at 4 here, at 65504 in float16."""
+    """The float32 running_var is cast to the float16 of x, which ends at 65504: out is beta there."""
 
     def scale(self, var, eps, training):
-        return super().scale(var if training else np.where(var < 4, var, np.inf), eps, training)
+        return super().scale(var if training else np.where(var < 65520, var, np.inf), eps, training)
 
 
 @fault(

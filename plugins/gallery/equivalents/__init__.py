@@ -1,6 +1,5 @@
 """Implementations that look wrong and are right, by layer."""
 
-from backproof.plugins.gallery import siblings  # TEMPORARY
 from backproof.plugins.gallery.equivalents import (
     batchnorm,
     batchnorm_statistics,

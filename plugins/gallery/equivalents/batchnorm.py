@@ -103,7 +103,7 @@ class tracks_the_biased_variance(Normed):
 
     CONFORMANCE: ClassVar[dict[str, Any]] = {
         "dtypes": BOTH,
-        "batchnorm": {"spatial_dims": (0, 1), "running_var": "biased"},
+        "batchnorm": {"spatial_dims": (0,), "running_var": "biased"},
     }
     biased = True
 
@@ -112,7 +112,7 @@ class tracks_the_biased_variance(Normed):
 class weighs_the_old_value_by_momentum(Normed):
     """The running statistics keep a share `momentum` of what they were, as declared."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "batchnorm": {"spatial_dims": (0, 1), "momentum": "old"}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "batchnorm": {"spatial_dims": (1,), "momentum": "old"}}
     momentum_of_the_old = True
 
 
@@ -310,7 +310,7 @@ class takes_the_channels_last(Normed):
 
     CONFORMANCE: ClassVar[dict[str, Any]] = {
         "dtypes": BOTH,
-        "batchnorm": {"spatial_dims": (1, 2), "layout": "channels_last"},
+        "batchnorm": {"spatial_dims": (2,), "layout": "channels_last"},
     }
 
     def rows(self, x):

@@ -218,7 +218,7 @@ class turns_the_kernel_over_the_spread_dout(Convolved):
 class walks_over_x_with_the_spread_dout(Convolved):
     """dw is a convolution whose kernel is dout: stride and dilation change places."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (1, 2)}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
 
     def dw(self, dout, padded, g):
         walk = g._replace(stride=g.dilation, dilation=g.stride, kernel=g.out)

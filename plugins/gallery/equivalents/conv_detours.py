@@ -192,7 +192,7 @@ class adds_row_by_row(Convolved):
 class goes_through_three_axes(Convolved):
     """Everything is a convolution over three axes; those that are missing have size 1."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (1, 2)}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (1,)}}
 
     def out(self, padded, w, g):
         out = super().out(*self.raised(2, padded, w), self.solid(g))

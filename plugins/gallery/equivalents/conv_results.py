@@ -47,7 +47,7 @@ class takes_images_channels_last(Convolved):
 
     CONFORMANCE: ClassVar[dict[str, Any]] = {
         "dtypes": BOTH,
-        "conv": {"spatial_dims": (1, 2), "layout": "channels_last"},
+        "conv": {"spatial_dims": (2,), "layout": "channels_last"},
     }
 
     def forward(self, x, w, b, *options):
@@ -86,7 +86,7 @@ class pads_by_arithmetic(Convolved):
 class pads_more_than_it_needs(Convolved):
     """Around the padded x lie seven more pixels of NaN on every side; no window comes near them."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (1, 2)}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
 
     def padded(self, x, g):
         padded = super().padded(x, g)
@@ -100,7 +100,7 @@ class pads_more_than_it_needs(Convolved):
 class views_dout_by_its_strides(Convolved):
     """dout is read by the strides that it has, a stride of 0 or below included, and never copied."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (1, 2)}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
 
     def dx(self, dout, w, g):
         filters = dout.shape[1] // g.groups
