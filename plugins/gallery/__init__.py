@@ -25,17 +25,6 @@ __all__ = [
     "linear",
     "siblings",
 ]
-    "BEYOND",
-    "EQUIVALENTS",
-    "FAULTS",
-    "NEEDS",
-    "Equivalent",
-    "Fault",
-    "batchnorm",
-    "conv",
-    "equivalents",
-    "linear",
-]
 
 _adapters = [entry.adapter for entry in FAULTS] + [entry.adapter for entry in EQUIVALENTS]
 for _adapter in _adapters:
