@@ -1,6 +1,7 @@
 """What the suite sees of the gallery of faults.
 
-    python benchmarks/gallery.py matrix                      fault by item, on quick: a failure for each that escapes
+    python benchmarks/gallery.py matrix                      fault by item, on quick: what escapes
+    python benchmarks/gallery.py matrix --right              and what is right and accused
     python benchmarks/gallery.py matrix --profile quick --profile default --write
     python benchmarks/gallery.py power --write               how likely each fault is found, over many seeds
     python benchmarks/gallery.py minimal --write             the counterexamples, against every smaller case there is
@@ -10,7 +11,8 @@
 
 Each fault is judged in its own layer alone, on the cases that its right twin is asked, and neither shrunk nor
 explained. A fault is found when every item that is named for it fails; `--write` puts the tables into docs/gallery.md.
-Exit status 1: a fault escapes, an item fails that is not named for it, or a right implementation is accused.
+Exit status 1: a fault escapes, an item fails that is not named for it or away from the fault's trigger, or a right
+implementation is accused.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from backproof.conformance.adapter import load
 from backproof.conformance.hearing import Hearing
 from backproof.conformance.profile import PROFILES
 from backproof.conformance.properties import LISTED, OTHERS
-from backproof.conformance.rehearsal import STAGES, Rehearsal, hearings
+from backproof.conformance.rehearsal import STAGES, Admits, Rehearsal, everything, hearings
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
+from backproof.plugins.gallery.conditions import ALWAYS
 from backproof.reference import CONTRACTS, LAYERS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
@@ -80,17 +83,21 @@ def of_twin(fault: Fault, profile: str, seed: int) -> tuple[Hearing, ...]:
     return hearings(load(fault.twin_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
 
 
-def rehearsals(fault: Fault, twins: Iterable[Hearing], stages: Sequence[str] = STAGES) -> Iterator[Rehearsal]:
-    """The hearings of a fault, on its twin's cases."""
+def rehearsals(
+    fault: Fault, twins: Iterable[Hearing], stages: Sequence[str] = STAGES, admitted: Admits = everything
+) -> Iterator[Rehearsal]:
+    """The hearings of a fault, on its twin's cases or some of them."""
     adapter = load(fault.spec, CONTRACTS)
-    return (Rehearsal(adapter, twin, stages=stages) for twin in twins)
+    return (Rehearsal(adapter, twin, admitted, stages) for twin in twins)
 
 
-def judged(fault: Fault, twins: Sequence[Hearing], stages: Sequence[str] = STAGES) -> Row:
-    """Every item's verdict on a fault."""
+def judged(
+    fault: Fault, twins: Sequence[Hearing], stages: Sequence[str] = STAGES, admitted: Admits = everything
+) -> Row:
+    """Every item's verdict on a fault: in how many cases it fails."""
     row, start = Row(fault.name), perf_counter()
     failed: dict[str, int] = {}
-    for hearing in rehearsals(fault, twins, stages):
+    for hearing in rehearsals(fault, twins, stages, admitted):
         for check in hearing.checks:
             tally = hearing.tally(check)
             if tally.failed:
@@ -123,14 +130,19 @@ def first(fault: Fault, twins: Iterable[Hearing], checks: Sequence[str], stages:
 # --- the matrix ----------------------------------------------------------------------------------------------
 
 
-def matrix(profile: str, seed: int, family: Family) -> list[tuple[Row, Row]]:
-    """For each fault how soon it is found, and every item's verdict."""
+def matrix(profile: str, seed: int, family: Family) -> list[Row]:
+    """For each fault how soon it is found, and what fails away from its trigger."""
     faults = [FAULT[name] for name in family]
     twins = of_twin(faults[0], profile, seed)
     for twin in twins:  # what is right is not the fault's time
         for check in twin.checks:
             twin.tally(check)
-    return [(first(fault, twins, fault.caught_by), judged(fault, twins)) for fault in faults]
+    rows = []
+    for fault in faults:
+        rows.append(row := first(fault, twins, fault.caught_by))
+        if fault.trigger.holds is not ALWAYS.holds:
+            row.wrong = list(judged(fault, twins, admitted=lambda case, fault=fault: not fault.trigger(case)).found)
+    return rows
 
 
 def accused(profile: str, seed: int, name: str) -> list[str]:
@@ -155,18 +167,17 @@ def show_matrix(faults: Sequence[Fault], options: argparse.Namespace) -> int:
         rows = [
             row for rows in spread(partial(matrix, profile, options.seed), families(faults), options) for row in rows
         ]
-        by_profile[profile] = {soon.name: soon for soon, _ in rows}
-        for fault in faults:
-            soon, whole = next(pair for pair in rows if pair[0].name == fault.name)
-            complaints += [f"{fault.name} escapes {check} on {profile}" for check in soon.missed]
-            complaints += [f"{fault.name} fails {check} on {profile}, not named for it" for check in whole.wrong]
+        by_profile[profile] = {row.name: row for row in rows}
+        for row in rows:
+            complaints += [f"{row.name} escapes {check} on {profile}" for check in row.missed]
+            complaints += [f"{row.name} fails {check} on {profile} away from its trigger" for check in row.wrong]
         found = sum(not row.missed for row in by_profile[profile].values())
         least = sorted(max(row.found.values(), default=0) for row in by_profile[profile].values())
         print(
             f"{profile}: {found} of {len(faults)} faults found by all items named for them; half of them within "
             f"{median(least):.0f} cases; {perf_counter() - start:.0f} s"
         )
-        if not options.names:
+        if options.right:
             said = [
                 line for lines in spread(partial(accused, profile, options.seed), EQUIVALENT, options) for line in lines
             ]
@@ -435,6 +446,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--seconds", type=float, default=20.0, help="for all smaller cases of one fault, in minimal")
+    parser.add_argument("--right", action="store_true", help="in matrix: the right implementations too")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     options = parser.parse_args()

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from backproof.plugins.gallery.conditions import (
+    axes,
     even_kernel,
     padded,
     pointwise,
@@ -166,9 +167,9 @@ class ignores_the_padding_of_a_1x1_kernel(Conv1d):
         return super().crop(dpadded, shape, g)
 
 
-@when("more than 32 pixels in all")
+@when("more than 32 pixels in all, with their padding")
 def beyond_32(case):
-    return prod(shape(case, "x")) > 32
+    return prod(shape(case, "x")[:2]) * prod(axis.padded for axis in axes(case)) > 32
 
 
 @fault(

@@ -78,9 +78,6 @@ class Normed:
         return kept.training
 
 
-# --- conventions ---------------------------------------------------------------------------------------------
-
-
 @equivalent("PyTorch #5406, MXNet #9580: training and eval differ")
 class goes_back_otherwise_in_eval(Normed):
     """dx of eval has one term and not three: the statistics do not depend on x there."""
@@ -141,9 +138,6 @@ class leaves_out_what_nobody_wants(Normed):
         dx, dgamma, dbeta = super().batchnorm_backward(dout, kept)
         wanted = {} if gamma is None else {"dgamma": dgamma}
         return {"dx": dx, **wanted} if beta is None else {"dbeta": dbeta, **wanted, "dx": dx}
-
-
-# --- other formulas for the same numbers ---------------------------------------------------------------------
 
 
 @equivalent("Darknet #1723, #1634, MXNet #1053, mlpack #2474: a path is missing")
@@ -269,9 +263,6 @@ class multiplies_dout_by_m(Normed):
             return super().back(up, kept)
         m, dgamma, dbeta = up.dtype.type(len(up)), (up * kept.xhat).sum(axis=0), up.sum(axis=0)
         return kept.gamma * kept.inverse / m * (m * up - dbeta - kept.xhat * dgamma), dgamma, dbeta
-
-
-# --- other places for the same numbers -----------------------------------------------------------------------
 
 
 @equivalent("own")

@@ -18,7 +18,7 @@ class convolves_by_fft(Convolved):
     A spectrum's rounding errors are in proportion to all of x, hence "exact": False.
     """
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "exact": False, "conv": {"spatial_dims": (2,)}}
+    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "exact": False, "conv": {"spatial_dims": (1, 2)}}
 
     def out(self, padded, w, g):
         pixels, kernel = spectrum(padded, 1, g), self.conjugated(spectrum(spread(w, g.dilation), 0, g))
