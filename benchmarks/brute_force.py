@@ -71,6 +71,13 @@ class Written(NamedTuple):
         each = tuple(low for low, _ in value) if option == "padding" else tuple(value)
         return each[0] if self.form(option) == "one" else each
 
+    def modes(self) -> list[str]:
+        """The padding modes, the plainest first."""
+        if "padding_mode" not in self:
+            return ["zeros"]
+        annotated = str(getattr(self.parameters.get("padding_mode"), "annotation", ""))
+        return [mode for mode in MODES if "Literal" not in annotated or mode in annotated]
+
     def may_be_none(self, name: str) -> bool:
         """Whether None is allowed for an array."""
         return name in self.parameters and self.parameters[name].default is None
@@ -135,8 +142,7 @@ def within(most: int, shapes: dict[str, Any], options: dict[str, Any], excess: i
 def conv_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
     """Every convolution."""
     together = [name for name in ("stride", "padding", "dilation") if name in taken and taken.form(name) == "one"]
-    annotated = str(getattr(taken.parameters.get("padding_mode"), "annotation", ""))
-    modes = [mode for mode in MODES if "Literal" not in annotated or mode in annotated]
+    modes = taken.modes()
     for each in product(list(axes_within(taken, most)), repeat=rank):
         sizes, kernels, strides, dilations, pads, outs = zip(*each, strict=True)
         if sum(map(prod, (sizes, kernels, outs))) > most:
@@ -144,9 +150,7 @@ def conv_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
         spread = {"stride": strides, "dilation": dilations, "padding": pads}
         if any(len(set(spread[name])) > 1 for name in together):
             continue
-        for mode, groups in product(
-            modes if "padding_mode" in taken else modes[:1], range(1, 5 if "groups" in taken else 2)
-        ):
+        for mode, groups in product(modes, range(1, 5 if "groups" in taken else 2)):
             widest = {"reflect": -1, "circular": 0}.get(mode)
             if widest is not None and any(max(pad) > n + widest for pad, n in zip(pads, sizes, strict=True)):
                 continue
@@ -224,7 +228,7 @@ def smallest(fault: Fault) -> Iterator[Question]:
         return batchnorm_question(taken, x, {name: options[name] for name in ("training", "eps", "momentum")}, 10**6)
     w, rank = given["w"], len(x) - 2
     plain = {"stride": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank}
-    options = {**plain, "groups": 1, "padding_mode": "zeros", **given}
+    options = {**plain, "groups": 1, "padding_mode": taken.modes()[0], **given}
     axes = zip(x[2:], w[2:], options["stride"], options["dilation"], options["padding"], strict=True)
     outs = [(n + sum(pads) - d * (k - 1) - 1) // s + 1 for n, k, s, d, pads in axes]
     return conv_question(taken, x, w, outs, {name: options[name] for name in OPTIONS[:5]}, 10**6)
@@ -308,21 +312,30 @@ class Judge:
             return found
 
     def unsteady(self, question: Question, arrays: dict[str, Any], plain: Any) -> Iterator[str]:
-        """A second backward, and one after the forward of other numbers, of one sample, or of twice as many."""
+        """A second backward, one of another dout, and one after other forwards.
+
+        Those are of other numbers, of one sample, of twice as many, and of plain options.
+        """
         passed = self.native(arrays)
         kept = self.forward(passed, question.options)[1]
         with suppress(Exception):
             self.backward({**passed, "dout": passed["dout"].copy()}, kept)
         yield from self.differently(passed, kept, plain)
-        others = [{name: None if a is None else 3 * a[::-1] + 1 for name, a in arrays.items()}]
+        turned = {**arrays, "dout": 3 * arrays["dout"][::-1] + 1}
+        own = self.backward(self.native(turned), self.forward(self.native(turned), question.options)[1])
+        yield from self.differently(self.native(turned), kept, own.values() if isinstance(own, dict) else own)
+
+        others = [({name: None if a is None else 3 * a[::-1] + 1 for name, a in arrays.items()}, question.options)]
         for times in (0, 2):
             shape = (times * len(arrays["x"]) or 1, *arrays["x"].shape[1:])
-            others.append({**arrays, "x": np.arange(1.0, prod(shape) + 1).reshape(shape)})
-        for other in others:
+            others.append(({**arrays, "x": np.arange(1.0, prod(shape) + 1).reshape(shape)}, question.options))
+        unspread = {name: tuple(1 for _ in question.options[name]) for name in ("stride",) if name in question.options}
+        others.append((arrays, {**question.options, **unspread}))
+        for other, options in others:
             passed = self.native(arrays)
             kept = self.forward(passed, question.options)[1]
             with suppress(Exception):
-                self.forward(self.native(other), question.options)
+                self.forward(self.native(other), options)
             yield from self.differently(passed, kept, plain)
 
     def differently(self, passed: dict[str, Any], kept: Any, plain: Any) -> Iterator[str]:

@@ -302,6 +302,8 @@ def exact(profile: str, seeds: int, family: Family) -> list[str]:
             complaints += [f"{fault.name} fails {check} at seed {seed}, not named for it" for check in row.wrong]
             lost = first(fault, twins, row.missed).missed if row.missed else []
             complaints += [f"{fault.name} escapes {check} at seed {seed}" for check in lost]
+    # A run of many seeds takes long: what is known of a family is told when it is done.
+    print(f"{profile}: {len(family)} of {FAULT[family[0]].twin.__name__}", *complaints, sep="\n    ", flush=True)
     return complaints
 
 
@@ -320,8 +322,6 @@ def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
             f"{perf_counter() - start:.0f} s"
         )
         said += found
-    for line in said:
-        print(line)
     return min(1, len(said))
 
 
@@ -449,7 +449,7 @@ def main() -> int:
     parser.add_argument("--right", action="store_true", help="in matrix: the right implementations too")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.profile = options.profile or ["quick"]
     unknown = set(options.names) - FAULT.keys()
     if unknown:
