@@ -188,6 +188,16 @@ def test_the_gallery_is_large() -> None:
     assert {fault.layer for fault in FAULTS} == set(LAYER)
 
 
+def test_the_readme_counts_them_right() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert f"Of [{len(FAULTS)} faults](docs/gallery.md)" in readme
+    assert f"accuses one of {len(EQUIVALENTS)} implementations" in readme
+    comparison = (Path(__file__).parent.parent / "docs" / "comparison.md").read_text()
+    told = re.search(rf"Of {len(FAULTS)} faults .*? (\d+) %.*? (\d+) %", " ".join(comparison.split()))
+    assert told is not None
+    assert f"show {told[1]} % to" in readme.replace("\n", " ")
+
+
 @on_each_fault
 def test_a_fault_is_described(fault: Fault) -> None:
     assert re.fullmatch(r"[a-z0-9_]+", fault.name)

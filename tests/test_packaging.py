@@ -70,6 +70,7 @@ def test_the_wheel_holds_the_tree_and_nothing_else(built: Built) -> None:
     assert "backproof/py.typed" in files
     assert "backproof/conformance/report.schema.json" in files
     assert "backproof/reference/textbook/conv.py" in files
+    assert "backproof/plugins/gallery/conv/windows.py" in files
 
 
 def test_the_wheel_names_its_plugin_and_its_license(built: Built) -> None:
