@@ -1,6 +1,5 @@
 """Next to each of some right implementations that look wrong, one that is wrong: it differs by one term."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="override"
 
 from __future__ import annotations
 
