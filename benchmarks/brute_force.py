@@ -155,11 +155,20 @@ def conv_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
             if widest is not None and any(max(pad) > n + widest for pad, n in zip(pads, sizes, strict=True)):
                 continue
             options = {**spread, "groups": groups, "padding_mode": mode}
-            for batch, channels, filters in product(range(1, most), repeat=3):
-                if groups * (batch * channels * prod(sizes) + filters * channels * prod(kernels)) > most:
-                    break
+            for batch, channels, filters in widths(groups, sizes, kernels, most):
                 x, w = (batch, groups * channels, *sizes), (groups * filters, channels, *kernels)
                 yield from conv_question(taken, x, w, outs, options, most)
+
+
+def widths(groups: int, sizes: Sequence[int], kernels: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
+    """Batch, channels and filters of a group, as far as x and w together have at most so many elements."""
+    for channels in range(1, most):
+        x, w = groups * channels * prod(sizes), groups * channels * prod(kernels)
+        if x + w > most:
+            return
+        for batch in range(1, most // x + 1):
+            for filters in range(1, (most - batch * x) // w + 1):
+                yield batch, channels, filters
 
 
 def conv_question(

@@ -38,14 +38,12 @@ from backproof.reference import CONTRACTS, LAYERS
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "false-alarms.md"
-#: The table stands between these lines of the page.
-MARKS = {
-    False: ("<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->"),
-    True: (
-        "<!-- the gallery: python benchmarks/false_alarms.py --gallery --seeds 20 --write -->",
-        "<!-- the end of the gallery -->",
-    ),
-}
+#: Each table stands between two lines of the page.
+TABLE = ("<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->")
+GALLERY = (
+    "<!-- the gallery: python benchmarks/false_alarms.py --gallery --seeds 20 --write -->",
+    "<!-- the end of the gallery -->",
+)
 
 DEFAULT = PROFILES["default"]
 #: Drawn cases a layer, rank and dtype in one seed, and how many of them the items that are no tensor's get.
@@ -214,6 +212,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="candidates that are judged at the same time")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
+    if options.write and (options.candidates or (options.seeds == 20) != options.gallery or options.seed):
+        parser.error("--write is for a whole run: --full, or --gallery --seeds 20; without names and --seed.")
     names = options.candidates or [each.spec for each in EQUIVALENTS if options.gallery] or list(CANDIDATES)
     cases = None if options.full else options.cases
     # A fresh process for each: what one candidate configures is not there for the next.
@@ -226,7 +226,7 @@ def main() -> int:
     found = table(rows)
     print(found)
     if options.write:
-        write(found, *MARKS[options.gallery])
+        write(found, *(GALLERY if options.gallery else TABLE))
     return min(1, sum(row.alarms for row in rows))
 
 

@@ -204,8 +204,10 @@ class Conv(Layer):
         if at_edge and place >= 4:
             main = place - 4
         choices = [self._axis(tape, space, main=k == main, padded=padded) for k in range(rank)]
-        if name != "zeros":
-            choices = [axis._replace(size=max(axis.size, axis.low + 1, axis.high + 1)) for axis in choices]
+        # What a mode shows ends where it runs out of pixels: reflect needs one more than it pads, circular as many.
+        needed = {"reflect": 1, "circular": 0}.get(name)
+        if needed is not None:
+            choices = [axis._replace(size=max(axis.size, axis.low + needed, axis.high + needed)) for axis in choices]
         if at_edge:
             batch, groups, channels, filters = (min(size, 2) for size in (batch, groups, channels, filters))
             choices = [
@@ -303,8 +305,9 @@ class Conv(Layer):
         # A padding mode shows where there is padding, and something to reflect.
         modes = [
             {"mode": way}
-            | {f"{name}{k}": value for name, value in (("size", 2), ("low", 1), ("high", 1)) for k in some}
+            | {f"{name}{k}": value for name, value in (("size", size), ("low", 1), ("high", 1)) for k in some}
             for way in padding_modes
+            for size in (1, 2)
             for some in axes
         ]
         written = [{index: way} for index, among in ways.items() for way in among]

@@ -89,11 +89,16 @@ def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | N
     rounding = law.rounding(_without_zeros(case, law))[tensor]
     if rounding is None:
         return None
-    precision = case.precision
-    own = WRONG_ROUNDINGS * precision.accumulator + (4 * precision.roundoff if precision.low else 0.0)
     largest, usual = float(np.abs(result).max(initial=0.0)), float(np.abs(expected).max(initial=0.0))
     bounds = float(np.max(rounding, initial=0.0))
-    return np.full(result.shape, bounds * max(1.0, largest / usual if usual else 1.0) + own * largest)
+    return np.full(result.shape, bounds * max(1.0, largest / usual if usual else 1.0) + own_rounding(result, case))
+
+
+def own_rounding(result: Array, case: Case) -> float:
+    """How much of a wrong result may be rounding."""
+    precision = case.precision
+    each = WRONG_ROUNDINGS * precision.accumulator + (4 * precision.roundoff if precision.low else 0.0)
+    return float(each * np.abs(result).max(initial=0.0))
 
 
 def _without_zeros(case: Case, law: Law) -> Case:

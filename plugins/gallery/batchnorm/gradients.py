@@ -328,7 +328,7 @@ class takes_gamma_without_its_sign(Plain):
         return super().forward(x, np.abs(gamma), beta)
 
 
-@fault("out dx dgamma identities", with_gamma, smallest=PAIR, source="own: gamma fixed by default")
+@fault("out dx dgamma identities", with_gamma, smallest=PAIR, needs="FWD", source="own: gamma fixed by default")
 class takes_every_gamma_for_one(Affine):
     """gamma is taken for 1 and its gradient for 0."""
 

@@ -131,7 +131,7 @@ class adds_eps_to_the_deviation(Softened):
         return 1 / (np.sqrt(var) + eps)
 
 
-@fault("out dx dgamma identities", ALWAYS, smallest=PAIR, source="M62 by hand: added twice")
+@fault("out dx dgamma identities", ALWAYS, smallest=PAIR, needs="FWD", source="M62 by hand: added twice")
 class adds_eps_twice(Softened):
     """eps is added to the variance when it is stored, and once more before the root."""
 
@@ -139,7 +139,7 @@ class adds_eps_twice(Softened):
         return 1 / np.sqrt(var + eps + eps)
 
 
-@fault("out dx dgamma", tiny_eps, sometimes="identities", needs="EPS", source="H121 tensorflow#8090, pytorch#1623")
+@fault("out dx dgamma", tiny_eps, sometimes="identities", needs="EPS FWD", source="H121 tensorflow#8090, pytorch#1623")
 class keeps_eps_from_being_small(BatchNorm):
     """An eps below 1e-5 is taken for 1e-5, the smallest that the library beneath accepts."""
 
@@ -191,10 +191,10 @@ class squares_in_bfloat16(Rounded):
     needs="LP OFF",
     sometimes="out dx dgamma running_var identities",
     smallest=PAIR,
-    source="own: E[x^2] in the format of x",
+    source="own: E[x^2] in the format of x, saturating",
 )
-class squares_in_float16(Halved):
-    """The squares on the way to the variance are float16, which holds none from 256 on."""
+class saturates_the_squares_in_float16(Halved):
+    """A square that float16 does not hold becomes its largest number, 65504, and so does the variance."""
 
     def statistics(self, rows):
         squares = np.square(rows.astype(np.float16))
@@ -206,7 +206,7 @@ class squares_in_float16(Halved):
     training & off_centre,
     needs="OFF",
     smallest=PAIR,
-    source="H145 pytorch#5410",
+    source="H145 pytorch#5410, after its symptom",
     sometimes="identities",
 )
 class rounds_a_large_mean(Measured):

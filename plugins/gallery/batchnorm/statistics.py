@@ -91,7 +91,7 @@ class squares_the_variance(Softened):
         return 1 / np.sqrt(var**2 + eps)
 
 
-@fault("out", shifted & scaled, needs="FWD", smallest=PAIR, source="own: the brackets of gamma * (xhat + beta)")
+@fault("out", shifted & scaled, smallest=PAIR, source="own: the brackets of gamma * (xhat + beta)")
 class adds_beta_before_scaling(Softened):
     """out is gamma (xhat + beta): beta is multiplied by gamma too."""
 
@@ -344,7 +344,11 @@ class adds_eps_to_the_running_variance_in_eval(BatchNorm):
 
 
 @fault(
-    "out dx dgamma identities", several_images, needs="NB", smallest={"x": (2, 1, 1, 1)}, source="own: instance norm"
+    "out dx dgamma identities",
+    several_images,
+    needs="NB FWD",
+    smallest={"x": (2, 1, 1, 1)},
+    source="own: instance norm",
 )
 class normalizes_every_image_by_itself(Imaged):
     """The statistics of images are taken over the pixels of each one, not over the batch."""
@@ -361,7 +365,13 @@ class normalizes_every_image_by_itself(Imaged):
         return dx.reshape(shape), *[a.reshape(n, -1).sum(axis=0) for a in sums]
 
 
-@fault("out dx dgamma identities", images, smallest={"x": (1, 1, 2, 1)}, source="own: statistics for each activation")
+@fault(
+    "out dx dgamma identities",
+    images,
+    smallest={"x": (1, 1, 2, 1)},
+    needs="FWD",
+    source="own: statistics for each activation",
+)
 class normalizes_every_pixel_by_itself(Imaged):
     """The statistics of images are taken over the batch for each pixel, not over the pixels too."""
 
@@ -393,7 +403,7 @@ class divides_the_mean_by_the_height(Pictured):
         return mean, ((rows - mean) ** 2).mean(axis=0)
 
 
-@fault("out", ambiguous, needs="CL FWD", smallest={"x": (1, 2, 2, 1)}, source="own: gamma[:, None, None]")
+@fault("out", ambiguous, needs="CL", smallest={"x": (1, 2, 2, 1)}, source="own: gamma[:, None, None]")
 class scales_rows_of_pixels_by_gamma(ChannelsLast):
     """gamma and beta go with the axis behind the batch, where that is as long as the last."""
 

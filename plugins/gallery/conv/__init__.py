@@ -6,6 +6,7 @@ from backproof.plugins.gallery.conv import (
     groups,
     kernels,
     memory,
+    modes,
     padding,
     rejection,
     sums,
@@ -13,4 +14,4 @@ from backproof.plugins.gallery.conv import (
     windows,
 )
 
-__all__ = ["axes", "calls", "groups", "kernels", "memory", "padding", "rejection", "sums", "tiles", "windows"]
+__all__ = ["axes", "calls", "groups", "kernels", "memory", "modes", "padding", "rejection", "sums", "tiles", "windows"]

@@ -52,7 +52,7 @@ ONE_VOXEL = {"x": (1, 1, 1, 1, 1), "w": (1, 1, 1, 1, 1)}
 @fault(
     "out dx dw",
     dilated,
-    needs="DIL",
+    needs="DIL FWD",
     source="H39 tensorflow#19992",
     smallest={"x": (1, 1, 3, 1), "w": (1, 1, 2, 1), "dilation": (2, 1)},
 )

@@ -39,7 +39,7 @@ class ignores_the_strides_of_dout_in_dx(Plain):
 @fault(
     "memory_layout",
     scattered("w"),
-    needs="NCW FWD",
+    needs="NCW",
     source="H75 pytorch#1246; H77 pytorch#55781",
     smallest={"x": (1, 2, 1, 1), "w": (1, 2, 1, 1), "layouts": {"w": "step slice"}},
 )

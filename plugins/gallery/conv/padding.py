@@ -68,7 +68,14 @@ class crops_the_first_axis_only(Padded):
         return dpadded[:, :, low : low + shape[2]]
 
 
-@fault("dx identities", padded_before, needs="P", source="H199 NNlib.jl#133", sometimes="relations", smallest=LEFT_OVER)
+@fault(
+    "dx identities",
+    padded_before,
+    needs="P",
+    source="H199 NNlib.jl#133 (max pooling)",
+    sometimes="relations",
+    smallest=LEFT_OVER,
+)
 class does_not_subtract_the_padding(Conv):
     """dx begins with the gradient of the first padded pixel."""
 
@@ -163,7 +170,7 @@ class dilates_the_padding(Conv):
     "dx identities",
     even_kernel,
     needs="KE",
-    source="H71 Flux.jl#1605",
+    source="H71 Flux.jl#1605, after its symptom",
     smallest={"x": (1, 1, 1, 1), "w": (1, 1, 2, 1), "padding": ((1, 0), (0, 0))},
 )
 class centres_even_kernels(Conv):
@@ -180,7 +187,7 @@ class centres_even_kernels(Conv):
 @fault(
     "out dx dw",
     some_axis("low padding != half of both", lambda axis: axis.low != (axis.low + axis.high) // 2),
-    needs="PA",
+    needs="PA FWD",
     source="own",
     sometimes="relations",
     smallest=LEFT_OVER,
@@ -310,7 +317,7 @@ class counts_a_repeated_pixel_once(Framed):
         return dx
 
 
-@fault("out dx dw", repeating, needs="PM", source="own", sometimes="relations", smallest=REPEATED_PIXEL)
+@fault("out dx dw", repeating, needs="PM FWD", source="own", sometimes="relations", smallest=REPEATED_PIXEL)
 class pads_with_zeros_in_every_mode(Framed):
     """The padding mode is accepted and ignored, forward and backward alike."""
 
@@ -380,7 +387,7 @@ class counts_the_edge_twice_in_reflect(Reflecting):
         return folded(dpadded, shown("symmetric", shape, g))
 
 
-@fault("out dx dw relations", mode("reflect"), needs="PM", source="own", smallest=PADDED_TAPS)
+@fault("out dx dw relations", mode("reflect"), needs="PM FWD", source="own", smallest=PADDED_TAPS)
 class repeats_the_edge_in_reflect(Reflecting):
     """A reflection begins with the edge, as NumPy's "symmetric" has it, forward and backward alike."""
 
@@ -430,7 +437,7 @@ class folds_circular_padding_to_the_near_side(Wrapping):
         return folded(dpadded, near_side(shape, g))
 
 
-@fault("out dx dw relations", mode("circular"), needs="PM", source="own", smallest=PADDED_TAPS)
+@fault("out dx dw relations", mode("circular"), needs="PM FWD", source="own", smallest=PADDED_TAPS)
 class wraps_circular_padding_from_the_near_side(Wrapping):
     """Circular padding puts the first pixels before x instead of the last, forward and backward alike."""
 

@@ -275,7 +275,7 @@ class leaves_the_remainder_unwritten(Conv):
     smallest={"x": (1, 1, 1, 1), "w": (1, 1, 1, 2), "stride": (1, 2), "padding": ((0, 0), (1, 1))},
 )
 class ends_dx_with_the_last_window(Conv):
-    """Where a remainder is left the last window reaches no further than its first pixel."""
+    """Where pixels are left over, dx leaves out all taps of the last window but its first."""
 
     def scatter(self, back, g):
         for axis, remainder in enumerate(g.remainder):
@@ -363,7 +363,7 @@ class stops_before_the_edge(Conv):
     "edges",
     empty_batch,
     needs="N0",
-    source="H207 pytorch#78868",
+    source="H207 pytorch#78868 (adaptive pooling)",
     kinds="crash",
     smallest={"x": (0, 1, 1, 1), "w": (1, 1, 1, 1)},
 )

@@ -285,16 +285,6 @@ class normalises_one_channel_after_the_other(Normed):
         return np.concatenate(dxs, axis=1), np.concatenate(dgammas), np.concatenate(dbetas)
 
 
-@equivalent("own: layers for channels last, called with channels first")
-class normalises_channels_last_inside(Normed):
-    """All arrays inside have their channels last; out and dx are transposed views of those."""
-
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "batchnorm": {"spatial_dims": (3,)}}
-
-    def rows(self, x):
-        return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
-
-
 @equivalent("own: TensorFlow's layout")
 class takes_the_channels_last(Normed):
     """The sums run over all axes but the last, as declared."""

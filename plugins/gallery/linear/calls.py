@@ -69,7 +69,7 @@ class squeezes_a_batch_of_one(Linear):
         return dx.squeeze(axis=0) if len(dx) == 1 else dx, dw, db
 
 
-@fault("out", one_output, needs="ONE FWD", source="own", smallest=LEAST, kinds="shape")
+@fault("out", one_output, needs="ONE", source="own", smallest=LEAST, kinds="shape")
 class squeezes_a_single_output(Linear):
     """out has lost its last axis where there is one output."""
 
@@ -112,7 +112,7 @@ looked_at = asked_as("arrays that are looked at after the call")
     "purity repeatability memory_layout",
     looked_at,
     needs="INP",
-    source="M12 by hand",
+    source="M12 by hand, in the layer itself",
     smallest=LEAST,
     kinds="mutation state crash",
 )
@@ -304,7 +304,9 @@ class remembers_the_x_of_the_last_forward(Linear):
         return super().linear_backward(dout, (self.x, cache[1]))
 
 
-@fault("repeatability", in_between, needs="REP", source="M12 by hand", smallest=LEAST, kinds="state")
+@fault(
+    "repeatability", in_between, needs="REP", source="M12 by hand, in the layer itself", smallest=LEAST, kinds="state"
+)
 class keeps_x_in_one_buffer(Linear):
     """The cache refers to a buffer into which the next forward of the same shape copies its x."""
 

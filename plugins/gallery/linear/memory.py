@@ -178,7 +178,7 @@ class stops_after_32_rows(Linear):
         return dx, x[:32].T @ dout[:32], db
 
 
-@fault("out", beyond_tiles, needs="TILE FWD", source="own", sometimes="identities")
+@fault("out", beyond_tiles, needs="TILE", source="own", sometimes="identities")
 class drops_inputs_behind_whole_tiles(Linear):
     """out is summed in tiles of 8 inputs; those behind the last whole tile are left out."""
 
@@ -218,7 +218,7 @@ def biased_tiles(case):
     return shape(case, "w")[0] > TILE and case.array("b").any()
 
 
-@fault("out", biased_tiles, needs="TILE FWD", source="own: split-K with a fused bias")
+@fault("out", biased_tiles, needs="TILE", source="own: split-K with a fused bias")
 class adds_the_bias_with_every_tile(Linear):
     """out is summed in tiles of 8 inputs, each of which adds b."""
 
@@ -263,7 +263,7 @@ class gathers_the_weight_gradient_in_float64(Single):
         return dx, gathered, db
 
 
-@fault("out", ALWAYS, needs="MX FWD", source="own", smallest=LEAST, kinds="dtype")
+@fault("out", ALWAYS, needs="MX", source="own", smallest=LEAST, kinds="dtype")
 class keeps_the_bias_in_float64(Single):
     """b is converted to float64 when it is stored, and adding it makes out float64."""
 

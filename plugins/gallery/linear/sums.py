@@ -276,7 +276,7 @@ def biased(case):
     return case.array("b").any()
 
 
-@fault("out", biased, needs="FWD", source="own", smallest=LEAST)
+@fault("out", biased, source="own", smallest=LEAST)
 class forgets_the_bias(Linear):
     """out is x w alone; db, which does not depend on b, is right all the same."""
 
@@ -346,7 +346,7 @@ def alike(case):
     return 1 < outputs <= batch <= outputs + 1
 
 
-@fault("out", alike, needs="FWD NB", source="own", sometimes="relations", smallest={"x": (2, 1), "w": (1, 2)})
+@fault("out", alike, needs="NB", source="own", sometimes="relations", smallest={"x": (2, 1), "w": (1, 2)})
 class adds_the_bias_along_the_batch(Linear):
     """b is added to the samples instead of the outputs where there are as many of them."""
 
