@@ -59,13 +59,13 @@ def rehearsals(fault: Fault, seed: int = 0, admitted: Any = everything) -> Itera
 
 
 def verdicts(fault: Fault, seed: int = 0, admitted: Any = everything) -> tuple[dict[str, list[Any]], int]:
-    """What fails, by item, and how many verdicts there were."""
+    """What fails, by item, and how many verdicts the items gave that are named for it."""
     failed: dict[str, list[Any]] = {}
     judged = 0
     for hearing in rehearsals(fault, seed, admitted):
         for check in hearing.checks:
             tally = hearing.tally(check)
-            judged += tally.judged
+            judged += tally.judged if check in fault.caught_by else 0
             if tally.failed:
                 failed.setdefault(check, []).extend(tally.failed)
     return failed, judged

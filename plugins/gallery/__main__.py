@@ -18,7 +18,7 @@ def described(fault: Fault) -> str:
     facts = {
         "layer": fault.layer,
         "cause": fault.cause,
-        "shows where": fault.trigger.words,
+        "only where": fault.trigger.words,
         "fails": ", ".join(fault.caught_by),
         "smallest": "not known" if fault.smallest is None else ", ".join(f"{k}={v}" for k, v in fault.smallest.items()),
         "modelled on": fault.source,
