@@ -54,7 +54,8 @@ PROFILE = PROFILES["quick"]
 SETTINGS_OF = {**dict.fromkeys(CHECKERS, SETTINGS), BACKPROOF: (PROFILE.name,)}
 SETTINGS_OF |= dict.fromkeys(("gradcheck-fast", "allclose"), (*SETTINGS, OWN))
 LAYER = {layer.name: layer for layer in LAYERS}
-TENSORS = {"out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var"}
+GRADIENTS = {"dx", "dw", "db", "dgamma", "dbeta"}
+TENSORS = {"out", *GRADIENTS, "running_mean", "running_var"}
 #: Of one checker on one candidate; what takes longer hangs.
 SECONDS = 60
 
@@ -213,14 +214,16 @@ def first_failure(hearing: Hearing) -> str | None:
 def can_see(checker: str, fault: Fault, results: Results) -> bool:
     """Whether a fault is one that a checker could find if it were asked the right case.
 
-    A gradient checker: what one of the gradient checkers finds anywhere, on Backproof's cases too. A comparison: what
-    makes a result wrong on plain arrays.
+    A comparison: what makes a result wrong on plain arrays. A gradient checker: what makes either out or gradients
+    wrong there; of a wrong out they may be the right gradients. Besides, what one of its kind found anywhere.
     """
     if checker == BACKPROOF:
         return True
+    caught = {*fault.caught_by}
+    of_gradients = ("out" in caught) != bool(GRADIENTS & caught)
+    visible = bool(TENSORS & caught) if checker == "allclose" else of_gradients
     alike = [other for other in results.others if (other == "allclose") == (checker == "allclose")]
-    found = any(results.found(fault, other, setting) for other in alike for setting in SETTINGS_OF[other])
-    return found or (checker == "allclose" and bool(TENSORS & {*fault.caught_by}))
+    return visible or any(results.found(fault, other, setting) for other in alike for setting in SETTINGS_OF[other])
 
 
 def run(faults: list[Fault], right: list[Candidate], only: list[str]) -> Results:

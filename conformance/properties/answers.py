@@ -89,9 +89,11 @@ def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | N
     rounding = law.rounding(_without_zeros(case, law))[tensor]
     if rounding is None:
         return None
-    largest, usual = float(np.abs(result).max(initial=0.0)), float(np.abs(expected).max(initial=0.0))
     bounds = float(np.max(rounding, initial=0.0))
-    return np.full(result.shape, bounds * max(1.0, largest / usual if usual else 1.0) + own_rounding(result, case))
+    # What was summed up may be far larger than a result in which it cancels: at least the bound over the roundings.
+    usual = max(float(np.abs(expected).max(initial=0.0)), bounds / (WRONG_ROUNDINGS * case.precision.accumulator))
+    larger = max(1.0, float(np.abs(result).max(initial=0.0)) / usual if usual else 1.0)
+    return np.full(result.shape, bounds * larger + own_rounding(result, case))
 
 
 def own_rounding(result: Array, case: Case) -> float:
