@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.contract import Contract
 from backproof.conformance.precision import PRECISIONS, Precision
 from backproof.conformance.signature import Signature
 from backproof.conformance.tape import Tape
+
+if TYPE_CHECKING:
+    from backproof.conformance.mistake import Mistake
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,10 @@ class Layer(ABC):
     def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
         """Other ways to ask the same. `others` are the layers of the same adapter, of any rank, by name."""
         return iter(())
+
+    def mistakes(self) -> Sequence[Mistake]:
+        """Known ways to be wrong in this layer, the simplest first."""
+        return ()
 
     def extremes(self, space: Space) -> Iterator[Case]:
         """The cases of the item `stability`, the smallest first."""

@@ -28,6 +28,16 @@ class Counterexample:
     passed: int
     #: False where the case failed once and did not when it was asked again.
     steady: bool = True
+    #: Whether every number is 0, or 1, or fails no more when it is made plainer.
+    plain: bool = False
+    #: What explains it, in sentences, the simplest first; all that fit.
+    diagnosis: tuple[str, ...] = ()
+    #: The numbered step of the layer's textbook page whose gradient is at fault.
+    step: str | None = None
+    #: Where the error sits and how large it is, in sentences, where nothing explains it.
+    site: tuple[str, ...] = ()
+    #: Why it was not made smaller and explained; None: it was.
+    unexplained: str | None = None
 
 
 @dataclass

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from backproof.reference import channels as algebra
 from backproof.reference import conditioning, without_meaning
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
+
+if TYPE_CHECKING:
+    from backproof.conformance.mistake import Mistake
 
 #: Every eps that is asked, the plain one first.
 EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)
@@ -485,6 +488,12 @@ class BatchNorm(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """An eps that is not positive, a size of zero that is not the batch's, dout of another shape."""
         return without_meaning.batchnorm(self, space)
+
+    def mistakes(self) -> Sequence[Mistake]:
+        """The catalogue of mistakes."""
+        from backproof.reference.mistakes import batchnorm as catalogue
+
+        return catalogue.MISTAKES
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels behind the spatial axes."""

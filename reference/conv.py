@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, cycle, product
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from backproof.reference.windows import (
     shapes_by_elements,
     spread,
 )
+
+if TYPE_CHECKING:
+    from backproof.conformance.mistake import Mistake
 
 
 class Sizes(NamedTuple):
@@ -562,6 +565,12 @@ class Conv(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """Groups that do not divide, kernels that do not fit, negative or too wide padding, arrays of other shapes."""
         return without_meaning.conv(self, space)
+
+    def mistakes(self) -> Sequence[Mistake]:
+        """The catalogue of mistakes."""
+        from backproof.reference.mistakes import conv as catalogue
+
+        return catalogue.MISTAKES
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels of x and out behind the spatial axes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from backproof.conformance.tape import Tape
 from backproof.reference import algebra, bilinear, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import LINEAR
+
+if TYPE_CHECKING:
+    from backproof.conformance.mistake import Mistake
 
 LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
 FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -224,6 +227,12 @@ class Linear(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """w or dout of another shape; a size of zero that is no batch's."""
         return without_meaning.linear(self, space)
+
+    def mistakes(self) -> Sequence[Mistake]:
+        """The catalogue of mistakes."""
+        from backproof.reference.mistakes import linear as catalogue
+
+        return catalogue.MISTAKES
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "oi" exchanges the axes of w."""

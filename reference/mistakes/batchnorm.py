@@ -1,0 +1,7 @@
+"""Known ways to be wrong in batchnorm, the simplest first."""
+
+from __future__ import annotations
+
+from backproof.conformance.mistake import Mistake
+
+MISTAKES: tuple[Mistake, ...] = ()
