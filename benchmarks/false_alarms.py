@@ -94,7 +94,7 @@ class Row:
 
     def hear(self, session: Session, item: Item, seed: int) -> int:
         """Judges one item and prints what it finds; the number of cases that were judged."""
-        verdict = session.verdict(item, session.items, explain=False)
+        verdict = session.verdict(item, session.items, known=True)
         self.judgements += verdict.judged
         self.refused += verdict.unsupported
         if item.check == "out" and verdict.judged:

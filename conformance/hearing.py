@@ -7,41 +7,33 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
-from time import perf_counter
 
 import numpy as np
 
 from backproof.conformance import layouts
-from backproof.conformance.accuracy import in_words
 from backproof.conformance.adapter import Adapter
+from backproof.conformance.allowance import Allowance
 from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case, Configuration
 from backproof.conformance.draw import drawn
+from backproof.conformance.explain import Explainer
 from backproof.conformance.law import Law
 from backproof.conformance.layer import Layer, Part, Space
 from backproof.conformance.profile import Profile
-from backproof.conformance.properties import LISTED, OF_SOME, OTHERS, Property, tensors
-from backproof.conformance.properties.memory_layout import arrangements, refused
-from backproof.conformance.reduce import plainer, reduced
-from backproof.conformance.region import EVERYWHERE, cells_of, region
-from backproof.conformance.search import Search
+from backproof.conformance.properties import LISTED, OF_SOME, OTHERS, tensors
+from backproof.conformance.properties.memory_layout import refused
+from backproof.conformance.region import cells_of, region
 from backproof.conformance.sweep import swept
 from backproof.conformance.tally import Counterexample, Tally
-from backproof.conformance.verdict import Discrepancy, Kind, Status
-
-REDUCING_SECONDS = 2.0
-#: Kinds of failure that one item reports, each with a case of its own.
-MOST_FAILURES = 3
+from backproof.conformance.verdict import Discrepancy, Status
 
 #: How often each case of `memory_layout` is asked, in different layouts.
 ARRANGEMENTS = 3
 #: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
 SELDOM = 3
 
-#: What else is accepted without meaning, named in the sentence.
-MOST_FLAWS = 4
 
 #: Added to the seed for cases that are drawn in the place of others.
 REDRAWN = 2**64
@@ -79,7 +71,6 @@ class Hearing:
         self.layouts_judged: Counter[tuple[str, str]] = Counter()
         self.layouts_refused: Counter[tuple[str, str]] = Counter()
         self._others: dict[str, Tally] = {}
-        self._searches: dict[str, Search] = {}
         self._cells: dict[Configuration, frozenset[str]] = {}
 
     @property
@@ -247,7 +238,8 @@ class Hearing:
         found = self._cells[configuration]
         return found.union(layouts.cells_of(case)) if case.layouts else found
 
-    def _region(self, failed: Sequence[Case], passed: Sequence[Case]) -> str | None:
+    def region(self, failed: Sequence[Case], passed: Sequence[Case]) -> str | None:
+        """Where it fails, in words; None if no rule separates what failed from what passed."""
         in_memory = dict.fromkeys(cell for case in failed for cell in layouts.cells_of(case))
         cells_of = self._cells_of
         order = (*in_memory, *self.layer.cells)
@@ -260,7 +252,7 @@ class Hearing:
             told.append(self._refused_layouts())
         if tally.refused:
             accepted = [*tally.passed, *(case for case, _, _ in tally.failed)]
-            where, count = self._region(tally.refused, accepted), len(tally.refused)
+            where, count = self.region(tally.refused, accepted), len(tally.refused)
             unknown = where is None or not accepted
             told.append(
                 f"refused {count} of {count + len(accepted)} cases"
@@ -279,116 +271,20 @@ class Hearing:
             told.append(f"{layout} ({', '.join(names)}), {count} of {total}")
         return f"from_numpy does not take {'; '.join(told)}"
 
-    def counterexamples(self, check: str, *, explain: bool = True) -> list[Counterexample]:
-        """A smallest failing case for each kind in which the item fails, the most frequent kind first.
-
-        `explain` False: the smallest of the cases that were judged anyway.
-        """
-        tally = self.tally(check)
-        kinds = Counter(discrepancy.kind for _, _, discrepancy in tally.failed)
+    def counterexamples(
+        self, check: str, allowance: Allowance | None = None, *, known: bool = False
+    ) -> list[Counterexample]:
+        """A smallest failing case for each kind in which the item fails, explained as far as the allowance lasts."""
         with quiet(self.warned):
-            return [self._smallest(check, kind, tally, explain) for kind, _ in kinds.most_common(MOST_FAILURES)]
+            return self._explainer.counterexamples(check, allowance or self.profile.allowance(), known=known)
 
     def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
         """The failure of a layer that refused everything, shown on the first case that it refused."""
-        tally = self.tally(check)
-        configuration = min((case.configuration for case in tally.refused), key=lambda c: c.size)
-        law = next(law for law in self.laws if law.space.rank == configuration.rank)
-        case = next(iter(self.layer.fills(configuration, law.space)))
-        return Counterexample(discrepancy, case, law, False, 0, EVERYWHERE, len(tally.refused), 0)
+        return self._explainer.refusal(check, discrepancy)
 
-    def _smallest(self, check: str, kind: Kind, tally: Tally, explain: bool) -> Counterexample:
-        failing = [entry for entry in tally.failed if entry[2].kind == kind]
-        start = first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
-        property_: Property = OTHERS.get(check, tensors)
-        told = {first: discrepancy}
-
-        def fails(law: Law, trial: Case) -> bool:
-            judged = property_(trial, self.candidate, law).get(check)
-            if isinstance(judged, Discrepancy) and judged.kind == kind:
-                told[trial] = judged
-                return True
-            return False
-
-        case, proved, smaller = first, False, 0
-        steady = not explain or fails(law, first)
-        if explain and steady:
-            if check in LISTED:
-                proved, smaller = self._smaller_listed(check, case)
-            else:
-                case = self._reduced(case, law, fails)
-                found = self._search(check).smaller(check, kind, case.configuration.size)
-                if found.case is not None and found.law is not None:
-                    law = found.law
-                    until = perf_counter() + REDUCING_SECONDS
-                    case = self._in_layouts(found.case, law, fails) if check == "memory_layout" else found.case
-                    case = plainer(case, partial(fails, law), self.layer, law.space, until)
-                proved, smaller = found.complete, found.cases
-            steady = fails(law, case)
-        if not steady:
-            case, law, told[first] = start
-            proved, smaller = False, 0
-        if case.flaw is not None:
-            flaws = [flaw for entry in failing if (flaw := entry[0].flaw) is not None and flaw != case.flaw]
-            others = [flaw.words for flaw in flaws]
-            message = f"{told[case].message}{_also(list(dict.fromkeys(others)))}"
-            return Counterexample(
-                replace(told[case], message=message),
-                case,
-                law,
-                proved,
-                smaller,
-                None,
-                len(failing),
-                len(tally.passed),
-                steady,
-            )
-        law.confirm(case)
-        bad = [entry[0] for entry in failing]
-        where = self._region(bad, tally.passed)
-        message = in_words(check, told[case].message, failing, self.candidate)
-        discrepancy = replace(told[case], message=message)
-        return Counterexample(discrepancy, case, law, proved, smaller, where, len(bad), len(tally.passed), steady)
-
-    def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool]) -> Case:
-        """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""
-        for name in list(case.layouts):
-            fewer = {other: layout for other, layout in case.layouts.items() if other != name}
-            trial = replace(case, layouts=fewer)
-            if fewer and fails(law, trial):
-                case = trial
-        return reduced(case, partial(fails, law), self.layer, law.space, REDUCING_SECONDS)
-
-    def _in_layouts(self, case: Case, law: Law, fails: Callable[[Law, Case], bool]) -> Case:
-        """The arrangement in which a case fails that was found without one."""
-        return next((trial for trial in arrangements(case, self.candidate, law) if fails(law, trial)), case)
-
-    def _smaller_listed(self, check: str, case: Case) -> tuple[bool, int]:
-        """A list is judged whole and begins with the smallest that there are."""
-        size = case.configuration.size
-        smaller = [other for _, other in self.asked(check) if other.configuration.size < size]
-        return not smaller, len(smaller)
-
-    def _search(self, check: str) -> Search:
-        other = check in OTHERS
-        key = check if other else ""  # tensors share one search
-        if key not in self._searches:
-            property_ = OTHERS[check] if other else tensors
-            self._searches[key] = Search(
-                self.laws,
-                lambda case, law: property_(case, self.candidate, law),
-                self.profile.search_cases,
-                self.profile.search_seconds,
-            )
-        return self._searches[key]
-
-
-def _also(flaws: Sequence[str]) -> str:
-    """Such as " It also accepts eps=0; eps=-1e-05 and 3 more." """
-    if not flaws:
-        return ""
-    more = f" and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
-    return f" It also accepts {'; '.join(flaws[:MOST_FLAWS])}{more}."
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self)
 
 
 @contextmanager

@@ -223,6 +223,10 @@ class Layer(ABC):
         """Other ways to ask the same. `others` are the layers of the same adapter, of any rank, by name."""
         return iter(())
 
+    def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
+        """Of each entry of a tensor its sample, channel, row ..., by these words: indices that broadcast to it."""
+        return {}
+
     def mistakes(self) -> Sequence[Mistake]:
         """Known ways to be wrong in this layer, the simplest first."""
         return ()

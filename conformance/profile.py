@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from backproof.conformance.allowance import Allowance
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -15,7 +17,8 @@ class Profile:
     that are no tensor's. `sweep_shapes` bounds the different shapes of the sweep, for candidates that compile for each;
     `tile_edges` are the sizes at which it puts every axis in turn, `big_pairs` those at which it puts two at once and
     `big_batches` those at which it puts the batch, the others tiny.
-    After a failure `search_seconds` and `search_cases` bound the search for anything smaller.
+    After a failure `search_seconds` and `search_cases` bound the search for anything smaller; explaining an item takes
+    `item_seconds` at most, and all items of a run `run_seconds`.
     """
 
     name: str
@@ -28,6 +31,12 @@ class Profile:
     big_pairs: tuple[tuple[int, int], ...] = ()
     search_cases: int = 40_000
     search_seconds: float = 2.0
+    item_seconds: float = 3.0
+    run_seconds: float = 15.0
+
+    def allowance(self) -> Allowance:
+        """A run's time for explaining, none of it spent."""
+        return Allowance(self.item_seconds, self.run_seconds)
 
 
 #: Sizes around the edges of the tiles that kernels work in.
@@ -48,6 +57,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             big_pairs=((33, 65), (65, 33)),
             search_cases=400_000,
             search_seconds=20.0,
+            item_seconds=30.0,
+            run_seconds=300.0,
         ),
     }
 )

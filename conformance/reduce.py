@@ -15,9 +15,12 @@ from backproof.conformance.layer import Layer, Space
 Fails = Callable[[Case], bool]
 
 
-def reduced(case: Case, fails: Fails, layer: Layer, space: Space, seconds: float) -> Case:
-    """The smallest failing case that single moves and pairs of moves reach; the case itself if none fails."""
-    until = monotonic() + seconds
+def reduced(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> tuple[Case, bool]:
+    """The smallest failing case that single moves and pairs of moves reach, with the plainest numbers.
+
+    The case itself if no other fails. Stops when `until`, of the monotonic clock, has come; whether the numbers were
+    done by then.
+    """
     while monotonic() < until:
         smaller = _smaller_configuration(case, fails, layer, space, until)
         if smaller is None:
@@ -26,19 +29,22 @@ def reduced(case: Case, fails: Fails, layer: Layer, space: Space, seconds: float
     return plainer(case, fails, layer, space, until)
 
 
-def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> Case:
-    """The same configuration with the plainest numbers that still fail: whole arrays first, then entry by entry."""
+def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> tuple[Case, bool]:
+    """The same configuration with the plainest numbers that still fail: whole arrays first, then entry by entry.
+
+    And whether all was tried: no single entry can be made plainer, or a whole array 0 or 1.
+    """
     improved = True
-    while improved and monotonic() < until:
+    while improved:
         improved = False
         for arrays in _plainer_numbers(case, layer, space):
             if monotonic() >= until:
-                break
+                return case, False
             trial = case.with_arrays(rounded(arrays, layer.dtypes(space)))
             if trial.plainness < case.plainness and layer.has_meaning(trial) and fails(trial):
                 case, improved = trial, True
                 break
-    return case
+    return case, True
 
 
 def _smaller_configuration(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> Case | None:

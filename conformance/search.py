@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from backproof.conformance.case import Case, Configuration
@@ -44,16 +45,17 @@ class Search:
         #: (size, cases judged so far) of each configuration that is done, for an honest count.
         self._done: list[tuple[tuple[int, int], int]] = []
 
-    def smaller(self, check: str, kind: str, size: tuple[int, int]) -> Found:
-        """The first case below this size that fails the check in this kind."""
+    def smaller(self, check: str, kind: str, size: tuple[int, int], until: float = inf) -> Found:
+        """The first case below this size that fails the check in this kind; `until`, of the monotonic clock."""
         key = (check, kind)
-        until = monotonic() + self._left
+        own = monotonic() + self._left
         while key not in self._first and self._ahead is not None and self._ahead[0] < size:
-            if monotonic() >= until or self._cases >= self._most:
-                self._left = 0.0
+            now = monotonic()
+            if now >= min(own, until) or self._cases >= self._most:
+                self._left = max(0.0, own - now) if self._cases < self._most else 0.0
                 return Found(None, None, False, self._cases)
             self._step()
-        self._left = max(0.0, until - monotonic())
+        self._left = max(0.0, own - monotonic())
         if key in self._first and self._first[key][0] < size:
             _, case, law, cases = self._first[key]
             return Found(case, law, True, cases)

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Literal
 
 from backproof.conformance.adapter import Adapter
+from backproof.conformance.allowance import Allowance
 from backproof.conformance.case import Case
 from backproof.conformance.hearing import Hearing, Progress
 from backproof.conformance.layer import Layer
@@ -95,10 +96,14 @@ class Session:
             self._hearings[key] = hearing
         return self._hearings[key]
 
-    def verdict(self, item: Item, run: Iterable[Item], *, explain: bool = True) -> Verdict:
+    @cached_property
+    def _allowance(self) -> Allowance:
+        return self.profile.allowance()
+
+    def verdict(self, item: Item, run: Iterable[Item], *, known: bool = False) -> Verdict:
         """Judges one item; `run` are all items of the run, which decide whether a layer refused everything.
 
-        `explain` False: a failing item is reported by its first failing case, not by the smallest.
+        A `known` failure is told by the smallest of its cases, without looking for a smaller one or a cause.
         Raises ReferencesDisagree.
         """
         start = perf_counter()
@@ -107,7 +112,7 @@ class Session:
         counts = (tally.examples, tally.counts[Status.UNSUPPORTED], tally.counts[Status.UNJUDGED])
         refused = hearing.refusals(item.check)
         if tally.failed:
-            found = hearing.counterexamples(item.check, explain=explain)
+            found = hearing.counterexamples(item.check, self._allowance, known=known)
             return Verdict(item, "failed", *counts, perf_counter() - start, found, refused=refused)
         if tally.judged:
             return Verdict(item, "passed", *counts, perf_counter() - start, refused=refused)

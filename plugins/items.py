@@ -84,7 +84,7 @@ class Check(pytest.Item):
         conformance = self.conformance
         expected = conformance.expected_to_fail(self.nodeid)
         run = conformance.selected or [self.conformance_item]
-        self.verdict = conformance.session.verdict(self.conformance_item, run, explain=expected is None)
+        self.verdict = conformance.session.verdict(self.conformance_item, run, known=expected is not None)
         found = self.verdict.counterexamples
         refused = any(f.discrepancy.kind == "refused" for f in found)
         # A listed case is judged by every run anyway.

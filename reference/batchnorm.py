@@ -25,7 +25,7 @@ from backproof.conformance.layer import Identity, Layer, Part, Program, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
 from backproof.reference import channels as algebra
-from backproof.reference import conditioning, without_meaning
+from backproof.reference import conditioning, coordinates, without_meaning
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
 
@@ -488,6 +488,10 @@ class BatchNorm(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """An eps that is not positive, a size of zero that is not the batch's, dout of another shape."""
         return without_meaning.batchnorm(self, space)
+
+    def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
+        """The names of the axes."""
+        return coordinates.batchnorm(tensor, case)
 
     def mistakes(self) -> Sequence[Mistake]:
         """The catalogue of mistakes."""

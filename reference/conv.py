@@ -22,7 +22,7 @@ from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
-from backproof.reference import algebra, bilinear, convolutions, without_meaning
+from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
@@ -565,6 +565,10 @@ class Conv(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """Groups that do not divide, kernels that do not fit, negative or too wide padding, arrays of other shapes."""
         return without_meaning.conv(self, space)
+
+    def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
+        """The names of the axes."""
+        return coordinates.conv(tensor, case)
 
     def mistakes(self) -> Sequence[Mistake]:
         """The catalogue of mistakes."""

@@ -17,7 +17,7 @@ from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.profile import TILE_EDGES
 from backproof.conformance.tape import Tape
-from backproof.reference import algebra, bilinear, without_meaning
+from backproof.reference import algebra, bilinear, coordinates, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import LINEAR
 
@@ -227,6 +227,10 @@ class Linear(Layer):
     def meaningless(self, space: Space) -> Iterator[Case]:
         """w or dout of another shape; a size of zero that is no batch's."""
         return without_meaning.linear(self, space)
+
+    def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
+        """The names of the axes."""
+        return coordinates.linear(tensor, case)
 
     def mistakes(self) -> Sequence[Mistake]:
         """The catalogue of mistakes."""

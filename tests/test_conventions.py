@@ -18,7 +18,7 @@ def failing(adapter: type, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], i
     """The checks that fail on the quick profile, and the number of outputs that were judged."""
     monkeypatch.setitem(sys.modules, "under_test", SimpleNamespace(adapter=adapter()))
     session = Session(load("under_test:adapter", CONTRACTS), LAYERS, PROFILES["quick"], 0)
-    verdicts = [session.verdict(item, session.items, explain=False) for item in session.items]
+    verdicts = [session.verdict(item, session.items, known=True) for item in session.items]
     wrong = {v.item.check: v.counterexamples[0].discrepancy.message for v in verdicts if v.outcome == "failed"}
     return set(wrong), sum(v.judged for v in verdicts if v.item.check == "out")
 

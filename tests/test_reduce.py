@@ -36,7 +36,7 @@ def test_a_remainder_of_the_stride_shrinks_to_two_pixels() -> None:
     where, page = narrow("stride"), LAYER["conv"]
     for seed in range(5):
         case = next(c for c in drawn(page, where, 50, seed) if c.configuration.elements > 30 and fails(c))
-        smallest = reduced(case, fails, page, where, seconds=10)
+        smallest, _ = reduced(case, fails, page, where, until=monotonic() + 10)
         assert fails(smallest)
         assert smallest.configuration.size == (5, 1)
         assert smallest.plainness == (0, 0, 0, 0)
@@ -52,7 +52,8 @@ def test_numbers_become_plain_but_keep_what_matters() -> None:
     def fails(trial: Case) -> bool:
         return bool(trial.array("x")[0, 0] >= 1.5)
 
-    found = plainer(case, fails, page, where, until=monotonic() + 10)
+    found, done = plainer(case, fails, page, where, until=monotonic() + 10)
+    assert done
     assert found.array("x")[0, 0] == 2
     others = [a.sum() for name, a in found.wide.items() if name != "x" and a is not None]
     assert found.array("x").sum() == 2

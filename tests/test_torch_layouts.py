@@ -159,7 +159,7 @@ def test_a_kernel_in_another_layout_beside_channels_last() -> None:
 def test_it_conforms_in_every_dtype() -> None:
     profile = replace(PROFILES["quick"], examples=10, sweep=15, others=8, tile_edges=(9,))
     session = Session(load("backproof.plugins.torch_adapter", CONTRACTS), LAYERS, profile, 0)
-    verdicts = [session.verdict(item, session.items, explain=False) for item in session.items]
+    verdicts = [session.verdict(item, session.items, known=True) for item in session.items]
     wrong = {v.item.path: v.counterexamples[0].discrepancy.message for v in verdicts if v.outcome == "failed"}
     assert wrong == {}
     assert {v.item.dtype for v in verdicts if v.judged} == set(NAMES)

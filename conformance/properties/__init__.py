@@ -45,5 +45,9 @@ OTHERS: Mapping[str, Property] = MappingProxyType(
 LISTED: Mapping[str, str] = MappingProxyType({"stability": "extremes", "edges": "edges", "rejection": "meaningless"})
 #: Those that only some layers have: the ones whose pages have the method.
 OF_SOME: Mapping[str, str] = MappingProxyType({"identities": "identities", "relations": "relations", **LISTED})
+#: Those that compare the values of several calls.
+COMPARING = ("linearity", "identities", "relations")
+#: Those that judge single results, as the tensors do.
+RESULTS = ("stability", "edges")
 
-__all__ = ["LISTED", "OF_SOME", "OTHERS", "Property", "tensors"]
+__all__ = ["COMPARING", "LISTED", "OF_SOME", "OTHERS", "RESULTS", "Property", "tensors"]

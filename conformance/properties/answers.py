@@ -87,13 +87,18 @@ def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | N
     if bool((np.abs(result - expected) <= bound).all()):
         return bound
     rounding = law.rounding(_without_zeros(case, law))[tensor]
-    if rounding is None:
-        return None
-    bounds = float(np.max(rounding, initial=0.0))
+    return None if rounding is None else np.full(result.shape, room_of_wrong(tensor, result, case, law))
+
+
+def room_of_wrong(tensor: str, result: Array, case: Case, law: Law) -> float:
+    """How far off rounding alone may have an entry of a wrong result."""
+    rounding = law.rounding(_without_zeros(case, law))[tensor]
+    bounds = float(np.max(rounding, initial=0.0)) if rounding is not None else 0.0
     # What was summed up may be far larger than a result in which it cancels: at least the bound over the roundings.
+    expected = law.right(case).tensors[tensor]
     usual = max(float(np.abs(expected).max(initial=0.0)), bounds / (WRONG_ROUNDINGS * case.precision.accumulator))
     larger = max(1.0, float(np.abs(result).max(initial=0.0)) / usual if usual else 1.0)
-    return np.full(result.shape, bounds * larger + own_rounding(result, case))
+    return bounds * larger + own_rounding(result, case)
 
 
 def own_rounding(result: Array, case: Case) -> float:

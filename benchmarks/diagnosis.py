@@ -1,0 +1,128 @@
+"""What the suite says of the cause of each fault of the gallery.
+
+    python benchmarks/diagnosis.py                         all faults, on quick
+    python benchmarks/diagnosis.py --layer conv            those of a layer
+    python benchmarks/diagnosis.py NAME ...                those whose names have one of these parts
+    python benchmarks/diagnosis.py --spec mypkg.adapter    any other adapter, all of its items
+    python benchmarks/diagnosis.py --unnamed               only those of which no item is explained
+
+For every fault its cause as the gallery has it, and for each of its failing items what the suite tells: sentences of
+known mistakes, or where the error sits. A reader says which are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from time import perf_counter
+
+from backproof.conformance.adapter import load
+from backproof.conformance.hearing import Hearing
+from backproof.conformance.profile import PROFILES
+from backproof.conformance.tally import Counterexample
+from backproof.plugins.gallery import FAULTS, Fault
+from backproof.reference import CONTRACTS, LAYERS
+
+LAYER = {layer.name: layer for layer in LAYERS}
+FAULT = {fault.name: fault for fault in FAULTS}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of one item."""
+
+    item: str
+    kind: str
+    sentences: tuple[str, ...]
+    site: tuple[str, ...]
+    step: str | None
+    region: str | None
+    seconds: float
+
+
+def hearings(spec: str, layers: Sequence[str], profile: str) -> Iterator[Hearing]:
+    """Every part of an adapter in every dtype."""
+    adapter = load(spec, CONTRACTS)
+    for name, implementation in adapter.implementations.items():
+        for part in LAYER[name].parts(implementation.settings) if name in layers else ():
+            for dtype in adapter.settings["dtypes"]:
+                yield Hearing(LAYER[name], part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+
+
+def told(spec: str, layers: Sequence[str], checks: Sequence[str], profile: str) -> list[Told]:
+    """What the suite says of the failing items; of all of them, if no checks are given."""
+    found = []
+    for hearing in hearings(spec, layers, profile):
+        allowance = hearing.profile.allowance()
+        for check in hearing.checks:
+            if (checks and check not in checks) or not hearing.tally(check).failed:
+                continue
+            start = perf_counter()
+            examples: list[Counterexample] = hearing.counterexamples(check, allowance)
+            seconds = perf_counter() - start
+            item = f"{hearing.part.title}::{check}::{hearing.dtype}"
+            found += [Told(item, e.discrepancy.kind, e.diagnosis, e.site, e.step, e.region, seconds) for e in examples]
+    return found
+
+
+def of_fault(name: str, profile: str, everything: bool) -> list[Told]:
+    """What is said of one fault: of the items named for it, or of every one."""
+    fault = FAULT[name]
+    return told(fault.spec, [fault.layer], () if everything else fault.caught_by, profile)
+
+
+def chosen(names: Sequence[str], layer: str | None) -> list[Fault]:
+    """The faults that are asked for."""
+    in_layer = [fault for fault in FAULTS if layer in (None, fault.layer)]
+    return [fault for fault in in_layer if not names or any(name in fault.name for name in names)]
+
+
+def print_told(items: Sequence[Told]) -> None:
+    for each in items:
+        print(f"    {each.item} ({each.kind}, {each.seconds:.1f} s){f' [{each.region}]' if each.region else ''}")
+        for sentence in each.sentences:
+            print(f"        {sentence}")
+        if each.step:
+            print(f"        ({each.step})")
+        for sentence in each.site:
+            print(f"        ? {sentence}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--layer", choices=list(LAYER))
+    parser.add_argument("--profile", default="quick", choices=list(PROFILES))
+    parser.add_argument("--spec", help="an adapter that is not in the gallery")
+    parser.add_argument("--everything", action="store_true", help="all failing items, not those named for the fault")
+    parser.add_argument("--unnamed", action="store_true")
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    if options.spec:
+        print_told(told(options.spec, list(LAYER), (), options.profile))
+        return 0
+    faults = chosen(options.names, options.layer)
+    ask = partial(of_fault, profile=options.profile, everything=options.everything)
+    if options.processes == 1:
+        results = map(ask, [fault.name for fault in faults])
+    else:
+        pool = ProcessPoolExecutor(options.processes, get_context("spawn"))
+        results = pool.map(ask, [fault.name for fault in faults], chunksize=4)
+    named, longest = 0, 0.0
+    for fault, items in zip(faults, results, strict=True):
+        explained = any(each.sentences for each in items)
+        named += explained
+        longest = max([longest, *(each.seconds for each in items)])
+        if not (options.unnamed and explained):
+            print(f"{'' if explained else '-- '}{fault.layer} {fault.name}: {fault.cause}", flush=True)
+            print_told(items)
+    print(f"{named} of {len(faults)} explained; longest item {longest:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""A candidate that acts out one mistake: what the properties would say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backproof.conformance.candidate import Allocate, Candidate, Forward
+from backproof.conformance.case import Array, Case
+
+if TYPE_CHECKING:
+    from backproof.conformance.law import Law
+    from backproof.conformance.mistake import Mistake
+    from backproof.conformance.verdict import Problem
+
+
+class Acting(Candidate):
+    """The reference with one mistake, called as the candidate is and with results in its layout."""
+
+    def __init__(self, candidate: Candidate, mistake: Mistake, law: Law) -> None:
+        super().__init__(candidate.adapter, candidate.implementation, candidate.layer)
+        self._mistake, self._law = mistake, law
+
+    def forward(self, case: Case, *, allocate: Allocate | None = None) -> Forward:
+        """The results of the forward; its cache is the case."""
+        tensors = self._tensors(case)
+        names = ("out", *(self.layer.contract.state if self.signature.state else ()))
+        return Forward({name: tensors[name] for name in names if name in tensors}, case, {})
+
+    def backward(
+        self, case: Case, forward: Forward, *, dout: Array | None = None, allocate: Allocate | None = None
+    ) -> dict[str, Array | Problem | None]:
+        """The gradients."""
+        tensors = self._tensors(case if dout is None else case.with_dout(dout))
+        return {f"d{name}": tensors.get(f"d{name}") for name in self.signature.arrays}
+
+    def _tensors(self, case: Case) -> dict[str, Array]:
+        right = self._law.right(case).tensors
+        with np.errstate(all="ignore"):
+            given = self._mistake.gives(case, right)
+        both = {**right, **(given or {})}
+        return {
+            name: self.in_layout(name, a).astype(self._law.dtype(name))  # type: ignore[call-overload]
+            for name, a in both.items()
+            if name == "out" or name in self.layer.contract.state or name[1:] in self.signature.arrays
+        }

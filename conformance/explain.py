@@ -1,0 +1,227 @@
+"""What a failing item is told with: its smallest cases, where it fails, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from backproof.conformance.accuracy import in_words
+from backproof.conformance.case import Case
+from backproof.conformance.diagnosis import Diagnosis, Evidence, Failing, diagnose
+from backproof.conformance.law import Law
+from backproof.conformance.mistake import Mistake
+from backproof.conformance.properties import LISTED, OTHERS, Property, tensors
+from backproof.conformance.properties.memory_layout import arrangements
+from backproof.conformance.reduce import plainer, reduced
+from backproof.conformance.region import EVERYWHERE
+from backproof.conformance.search import Search
+from backproof.conformance.tally import Counterexample, Tally
+from backproof.conformance.verdict import Discrepancy, Kind
+
+if TYPE_CHECKING:
+    from backproof.conformance.allowance import Allowance
+    from backproof.conformance.hearing import Hearing
+
+#: Kinds of failure that one item reports, each with a case of its own.
+MOST_FAILURES = 3
+#: What else is accepted without meaning, named in the sentence.
+MOST_FLAWS = 4
+#: Of an item's seconds so many parts go into making a case smaller, and into trying whatever is smaller than that.
+REDUCING, SEARCHING = 0.4, 0.75
+
+USED_UP = "failures before this one used up the time for explaining: run it alone for its smallest case and its cause"
+KNOWN = "it is a known failure"
+
+
+class Explainer:
+    """Of one hearing. What its items have in common, a search or a mistake, is found once."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._hearing = hearing
+        self._searches: dict[str, Search] = {}
+        self._diagnoses: dict[tuple[str, Kind], Diagnosis] = {}
+
+    def counterexamples(self, check: str, allowance: Allowance, *, known: bool = False) -> list[Counterexample]:
+        """A smallest failing case for each kind in which the item fails, the most frequent kind first.
+
+        A `known` failure, or one that the allowance has no time left for, is told by the smallest of the cases that
+        were judged anyway.
+        """
+        tally = self._hearing.tally(check)
+        kinds = [kind for kind, _ in Counter(found.kind for _, _, found in tally.failed).most_common(MOST_FAILURES)]
+        if known or allowance.used_up:
+            return [self._first(check, kind, tally, KNOWN if known else USED_UP) for kind in kinds]
+        with allowance.deadline() as until:
+            each = (until - monotonic()) / len(kinds)
+            return [self._explained(check, kind, tally, monotonic() + each) for kind in kinds]
+
+    def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
+        """The failure of a layer that refused everything, shown on the first case that it refused."""
+        tally = self._hearing.tally(check)
+        configuration = min((case.configuration for case in tally.refused), key=lambda c: c.size)
+        law = next(law for law in self._hearing.laws if law.space.rank == configuration.rank)
+        case = next(iter(self._hearing.layer.fills(configuration, law.space)))
+        return Counterexample(discrepancy, case, law, False, 0, EVERYWHERE, len(tally.refused), 0)
+
+    def _first(self, check: str, kind: Kind, tally: Tally, why: str) -> Counterexample:
+        failing = _failing(tally, kind)
+        case, law, found = min(failing, key=lambda entry: entry[0].key)
+        return self._told(check, found, case, law, failing, tally, unexplained=why)
+
+    def _explained(self, check: str, kind: Kind, tally: Tally, until: float) -> Counterexample:
+        failing = _failing(tally, kind)
+        start = first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
+        property_: Property = OTHERS.get(check, tensors)
+        candidate, layer = self._hearing.candidate, self._hearing.layer
+        told = {first: discrepancy}
+
+        def fails(law: Law, trial: Case) -> bool:
+            judged = property_(trial, candidate, law).get(check)
+            if isinstance(judged, Discrepancy) and judged.kind == kind:
+                told[trial] = judged
+                return True
+            return False
+
+        begun = monotonic()
+        reducing, searching = (begun + share * (until - begun) for share in (REDUCING, SEARCHING))
+        case, proved, smaller, plain = first, False, 0, False
+        steady = fails(law, first)
+        if steady and check in LISTED:
+            proved, smaller = self._smaller_listed(check, case)
+        elif steady:
+            case, plain = self._reduced(case, law, fails, reducing)
+            found = self._search(check).smaller(check, kind, case.configuration.size, searching)
+            if found.case is not None and found.law is not None:
+                law = found.law
+                case = self._in_layouts(found.case, law, fails) if check == "memory_layout" else found.case
+                case, plain = plainer(case, partial(fails, law), layer, law.space, searching)
+            proved, smaller = found.complete, found.cases
+        steady = steady and fails(law, case)
+        if not steady:
+            case, law, told[first] = start
+            proved, smaller, plain = False, 0, False
+        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, until) if steady else None
+        return self._told(
+            check,
+            told[case],
+            case,
+            law,
+            failing,
+            tally,
+            proved=proved,
+            smaller_cases=smaller,
+            steady=steady,
+            plain=plain,
+            diagnosis=diagnosis or Diagnosis(),
+        )
+
+    def _told(
+        self,
+        check: str,
+        found: Discrepancy,
+        case: Case,
+        law: Law,
+        failing: Sequence[Failing],
+        tally: Tally,
+        *,
+        proved: bool = False,
+        smaller_cases: int = 0,
+        steady: bool = True,
+        plain: bool = False,
+        diagnosis: Diagnosis | None = None,
+        unexplained: str | None = None,
+    ) -> Counterexample:
+        where = None
+        if case.flaw is not None:
+            flaws = [flaw for entry in failing if (flaw := entry[0].flaw) is not None and flaw != case.flaw]
+            message = found.message + _also(list(dict.fromkeys(flaw.words for flaw in flaws)))
+        else:
+            law.confirm(case)
+            where = self._hearing.region([entry[0] for entry in failing], tally.passed)
+            message = in_words(check, found.message, failing, self._hearing.candidate)
+        diagnosis = diagnosis or Diagnosis()
+        return Counterexample(
+            replace(found, message=message),
+            case,
+            law,
+            proved,
+            smaller_cases,
+            where,
+            len(failing),
+            len(tally.passed),
+            steady,
+            plain,
+            diagnosis.sentences,
+            diagnosis.step,
+            diagnosis.site,
+            unexplained,
+        )
+
+    def _diagnosis(
+        self, check: str, kind: Kind, smallest: Failing, failing: Sequence[Failing], tally: Tally, until: float
+    ) -> Diagnosis:
+        key = (check, kind)
+        if key not in self._diagnoses:
+            laws = {law.space.rank: law for law in self._hearing.laws}
+            passing = [(case, laws[case.configuration.rank]) for case in sorted(tally.passed, key=_size)]
+            others = sorted((entry for entry in failing if entry[0] is not smallest[0]), key=lambda e: _size(e[0]))
+            evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing)
+            self._diagnoses[key] = diagnose(evidence, self._named(), until)
+        return self._diagnoses[key]
+
+    def _named(self) -> list[Mistake]:
+        """The mistakes that explain items of this hearing so far."""
+        return list(dict.fromkeys(mistake for found in self._diagnoses.values() for mistake in found.mistakes))
+
+    def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool], until: float) -> tuple[Case, bool]:
+        """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""
+        for name in list(case.layouts):
+            fewer = {other: layout for other, layout in case.layouts.items() if other != name}
+            trial = replace(case, layouts=fewer)
+            if fewer and fails(law, trial):
+                case = trial
+        return reduced(case, partial(fails, law), self._hearing.layer, law.space, until)
+
+    def _in_layouts(self, case: Case, law: Law, fails: Callable[[Law, Case], bool]) -> Case:
+        """The arrangement in which a case fails that was found without one."""
+        return next((trial for trial in arrangements(case, self._hearing.candidate, law) if fails(law, trial)), case)
+
+    def _smaller_listed(self, check: str, case: Case) -> tuple[bool, int]:
+        """A list is judged whole and begins with the smallest that there are."""
+        size = case.configuration.size
+        smaller = [other for _, other in self._hearing.asked(check) if other.configuration.size < size]
+        return not smaller, len(smaller)
+
+    def _search(self, check: str) -> Search:
+        other = check in OTHERS
+        key = check if other else ""  # tensors share one search
+        if key not in self._searches:
+            property_, candidate = OTHERS[check] if other else tensors, self._hearing.candidate
+            profile = self._hearing.profile
+            self._searches[key] = Search(
+                self._hearing.laws,
+                lambda case, law: property_(case, candidate, law),
+                profile.search_cases,
+                profile.search_seconds,
+            )
+        return self._searches[key]
+
+
+def _failing(tally: Tally, kind: Kind) -> list[Failing]:
+    return [entry for entry in tally.failed if entry[2].kind == kind]
+
+
+def _size(case: Case) -> tuple[int, int]:
+    return case.configuration.size
+
+
+def _also(flaws: Sequence[str]) -> str:
+    """Such as " It also accepts eps=0; eps=-1e-05 and 3 more." """
+    if not flaws:
+        return ""
+    more = f" and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
+    return f" It also accepts {'; '.join(flaws[:MOST_FLAWS])}{more}."
