@@ -86,18 +86,20 @@ def slack(tensor: str, result: Array, case: Case, law: Law) -> Array | float | N
         return None
     if bool((np.abs(result - expected) <= bound).all()):
         return bound
-    rounding = law.rounding(_without_zeros(case, law))[tensor]
+    rounding = law.rounding(_of_some_size(case, law))[tensor]
     return None if rounding is None else np.full(result.shape, room_of_wrong(tensor, result, case, law))
 
 
 def room_of_wrong(tensor: str, result: Array, case: Case, law: Law) -> float:
     """How far off rounding alone may have an entry of a wrong result."""
-    rounding = law.rounding(_without_zeros(case, law))[tensor]
+    rounding = law.rounding(_of_some_size(case, law))[tensor]
     bounds = float(np.max(rounding, initial=0.0)) if rounding is not None else 0.0
     # What was summed up may be far larger than a result in which it cancels: at least the bound over the roundings.
     expected = law.right(case).tensors[tensor]
     usual = max(float(np.abs(expected).max(initial=0.0)), bounds / (WRONG_ROUNDINGS * case.precision.accumulator))
-    larger = max(1.0, float(np.abs(result).max(initial=0.0)) / usual if usual else 1.0)
+    largest = float(np.abs(result).max(initial=0.0))
+    # Where all that is right is zero, so is its bound, and says nothing of a result that is wrong.
+    larger = max(1.0, largest / usual) if usual > largest * case.precision.accumulator else 1.0
     return bounds * larger + own_rounding(result, case)
 
 
@@ -108,11 +110,11 @@ def own_rounding(result: Array, case: Case) -> float:
     return float(each * np.abs(result).max(initial=0.0))
 
 
-def _without_zeros(case: Case, law: Law) -> Case:
-    """The case with parameters of 1 instead of 0."""
+def _of_some_size(case: Case, law: Law) -> Case:
+    """The case with parameters of 1 instead of smaller ones: a wrong result may leave them out."""
     kept = ("x", "dout", *law.layer.contract.state)
     changed = {
-        name: a if a is None or name in kept else np.where(a == 0, a.dtype.type(1), a)
+        name: a if a is None or name in kept else np.where(np.abs(a) < 1, a.dtype.type(1), a)
         for name, a in case.arrays.items()
     }
     return case.with_arrays(changed, case.origin)
