@@ -28,9 +28,17 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def record(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One item of the report."""
+def record(
+    verdict: Verdict,
+    identifier: str,
+    layer: Layer,
+    settings: Mapping[str, Any],
+    scripts: Sequence[Path | None] = (),
+    same_as: str | None = None,
+) -> dict[str, Any]:
+    """One item of the report; `scripts` reproduce its failures, `same_as` is an item that fails for the same reason."""
     item = verdict.item
+    paths = [None if script is None else str(script) for script in scripts] or [None] * len(verdict.counterexamples)
     return {
         "id": identifier,
         "layer": item.layer,
@@ -44,11 +52,14 @@ def record(verdict: Verdict, identifier: str, layer: Layer, settings: Mapping[st
         "duration_s": round(verdict.duration, 6),
         "reason": verdict.reason,
         "refused": verdict.refused,
-        "failures": [_failure(found, layer, settings) for found in verdict.counterexamples],
+        "same_as": same_as,
+        "failures": [
+            _failure(found, layer, settings, path) for found, path in zip(verdict.counterexamples, paths, strict=True)
+        ],
     }
 
 
-def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any], reproduce: str | None) -> dict[str, Any]:
     discrepancy, case = found.discrepancy, found.case
     native = {name: in_layout(name, a, layer, settings) for name, a in case.wide.items()}
     options = {option.name: case.options[option.name] for option in layer.contract.options}
@@ -65,9 +76,19 @@ def _failure(found: Counterexample, layer: Layer, settings: Mapping[str, Any]) -
         "expected": numbers(discrepancy.expected),
         "got": numbers(discrepancy.got),
         "minimal": {"proved": found.proved, "smaller_cases_checked": found.smaller_cases},
+        "plain": found.plain,
+        "steady": found.steady,
         "region": found.region,
-        "diagnosis": [],
-        "reproduce": None,
+        "region_counts": {
+            "failed": found.failed,
+            "of": found.failed if found.region else found.failed + found.passed,
+            "passed": found.passed,
+        },
+        "diagnosis": list(found.diagnosis),
+        "step": found.step,
+        "site": list(found.site),
+        "unexplained": found.unexplained,
+        "reproduce": reproduce,
     }
 
 
