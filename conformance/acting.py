@@ -1,7 +1,8 @@
-"""A candidate that acts out one mistake: what the properties would say of it."""
+"""A candidate that acts out mistakes: what the properties would say of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Acting(Candidate):
-    """The reference with one mistake, called as the candidate is and with results in its layout."""
+    """The reference with a mistake in each of some tensors, called as the candidate is, with results in its layout."""
 
-    def __init__(self, candidate: Candidate, mistake: Mistake, law: Law) -> None:
+    def __init__(self, candidate: Candidate, mistakes: Mapping[str, Mistake], law: Law) -> None:
         super().__init__(candidate.adapter, candidate.implementation, candidate.layer)
-        self._mistake, self._law = mistake, law
+        self._mistakes, self._law = mistakes, law
 
     def forward(self, case: Case, *, allocate: Allocate | None = None) -> Forward:
         """The results of the forward; its cache is the case."""
@@ -37,9 +38,12 @@ class Acting(Candidate):
 
     def _tensors(self, case: Case) -> dict[str, Array]:
         right = self._law.right(case).tensors
+        both = dict(right)
         with np.errstate(all="ignore"):
-            given = self._mistake.gives(case, right)
-        both = {**right, **(given or {})}
+            for tensor, mistake in self._mistakes.items():
+                given = mistake.gives(case, right)
+                if given is not None and tensor in given:
+                    both[tensor] = given[tensor]
         return {
             name: self.in_layout(name, a).astype(self._law.dtype(name))  # type: ignore[call-overload]
             for name, a in both.items()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,13 +26,21 @@ if TYPE_CHECKING:
 MOST_FAILING, MOST_PASSING = 40, 200
 #: Suspicions may ask the candidate again: of fewer cases.
 MOST_INCIDENTS = 12
-#: A mistake that is told shows in at least one case by so many times what rounding may be.
+#: A mistake that is told shows in at least one case by so many times what rounding may be,
 CLEARLY = 4.0
+#: or is so many times nearer to the result than the right one is, in every case.
+NEARER = 64.0
+#: Two ways to the same wrong number differ by so little of the largest.
+ALIKE = 1e-9
+#: Kinds of failure in which a mistake accounts for the numbers.
+OF_NUMBERS = ("value", "nonfinite", "shape", "state")
 
 T = TypeVar("T")
 
 Failing = tuple[Case, "Law", Discrepancy]
 Passing = tuple[Case, "Law"]
+#: The mistakes that explain a tensor, by its name.
+Named = Mapping[str, Sequence[Mistake]]
 
 
 @dataclass(frozen=True)
@@ -47,32 +55,42 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One item in one kind of failure: the smallest failing case first, other failing ones, and passing ones."""
+    """One item in one kind of failure: the smallest failing case first, other failing ones, and passing ones.
+
+    `beside` are cases of another kind of failure: what explains the numbers of the one explains those of the other.
+    """
 
     check: str
     candidate: Candidate
     failing: Sequence[Failing]
     passing: Sequence[Passing]
+    beside: Sequence[Failing] = ()
+
+    @property
+    def tensor(self) -> str:
+        """Which is wrong in the smallest case."""
+        return self.failing[0][2].tensor or self.check
 
 
-def diagnose(evidence: Evidence, named: Sequence[Mistake], until: float) -> Diagnosis:
-    """What explains an item's failures; `named` are the mistakes that explain the tensors of the same part.
+def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, until: float) -> Diagnosis:
+    """What explains an item's failures; `named` explain the tensors of the same part, by the tensor.
 
+    `known`, where the tensor is wrong in its own item too, are those that explain it there: others are not tried.
     Stops when `until`, of the monotonic clock, has come: what has not been tried is not named.
     """
-    first = evidence.failing[0]
-    tensor = first[2].tensor or evidence.check
-    catalogue: Sequence[Mistake] = ()
+    mistakes: Sequence[Mistake] = ()
     if evidence.check in COMPARING:
-        mistakes = [mistake for mistake in named if monotonic() < until and _played(mistake, evidence)]
+        told = _played(evidence, named, until)
+        mistakes = [mistake for _, mistake in told]
+        sentences = [mistake.sentence.replace("{tensor}", tensor) for tensor, mistake in told]
     else:
         if evidence.check not in OTHERS or evidence.check in RESULTS:
-            catalogue = first[1].layer.mistakes()
-        mistakes = list(_matching(catalogue, evidence, until))
-    sentences = [mistake.sentence.replace("{tensor}", tensor) for mistake in mistakes]
+            catalogue = evidence.failing[0][1].layer.mistakes() if known is None else known
+            mistakes = list(_matching(catalogue, evidence, until))
+        sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
-        told = [suspicion for suspicion in SUSPICIONS if monotonic() < until and _holds(suspicion, evidence)]
-        sentences = [suspicion.sentence.replace("{tensor}", tensor) for suspicion in told]
+        suspected = [suspicion for suspicion in SUSPICIONS if monotonic() < until and _holds(suspicion, evidence)]
+        sentences = [suspicion.sentence.replace("{tensor}", evidence.tensor) for suspicion in suspected]
     step = next((mistake.step for mistake in mistakes if mistake.step), None)
     where = () if sentences else site(evidence.candidate, evidence.failing)
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes))
@@ -80,28 +98,34 @@ def diagnose(evidence: Evidence, named: Sequence[Mistake], until: float) -> Diag
 
 def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) -> Iterator[Mistake]:
     """The mistakes that give the candidate's result wherever it fails, and the right one wherever it passes."""
-    seen = [wrong for failing in _sample(evidence.failing, MOST_FAILING) if (wrong := _wrong(failing, evidence))]
-    if len(seen) < min(len(evidence.failing), MOST_FAILING):
+    failing = [*_sample(evidence.failing, MOST_FAILING), *_sample(evidence.beside, MOST_INCIDENTS)]
+    seen = [wrong for entry in failing if (wrong := _wrong(entry, evidence))]
+    if len(seen) < len(failing):
         return
     passing = _sample(evidence.passing, MOST_PASSING)
+    tensors = {wrong.tensor for wrong in seen}
     for mistake in catalogue:
         if monotonic() >= until:
             return
-        tensors = {wrong.tensor for wrong in seen}
         if not tensors.issubset(mistake.tensors):
             continue
-        found = [wrong.given_by(mistake) for wrong in _until_none(seen, mistake)]
-        if len(found) < len(seen) or None in found or not any(found):
-            continue
-        if all(_gives_right(mistake, evidence.check, case, law) for case, law in passing):
-            yield mistake
+        nearness = []
+        for wrong in seen:
+            near = wrong.nearness(mistake)
+            if near is None:
+                break
+            nearness.append(near)
+        else:
+            clear = any(near.clear for near in nearness) or all(near.nearer for near in nearness)
+            if clear and all(_gives_right(mistake, evidence, case, law) for case, law in passing):
+                yield mistake
 
 
-def _until_none(seen: Sequence[_Wrong], mistake: Mistake) -> Iterator[_Wrong]:
-    for wrong in seen:
-        if wrong.given_by(mistake) is None:
-            return
-        yield wrong
+class _Nearness(NamedTuple):
+    """How a mistake's result stands to the candidate's and to the right one."""
+
+    clear: bool
+    nearer: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,24 +138,28 @@ class _Wrong:
     right: Results
     room: float
 
-    def given_by(self, mistake: Mistake) -> bool | None:
-        """Whether the mistake gives this result, clearly another one than the right one; None: it does not."""
+    def nearness(self, mistake: Mistake) -> _Nearness | None:
+        """None where the mistake does not give this result, or gives the right one."""
         given = _given(mistake, self.case, self.right)
         result = None if given is None else given.get(self.tensor)
         if result is None or result.shape != self.got.shape or not _alike(result, self.got, self.room):
             return None
         right = self.right[self.tensor]
         if right.shape != result.shape or not (np.isfinite(result) == np.isfinite(right)).all():
-            return True
-        difference = float(np.nanmax(np.abs(result - right), initial=0.0))
-        return None if difference == 0 else difference > CLEARLY * self.room
+            return _Nearness(True, True)
+        both = np.isfinite(result) & np.isfinite(right)
+        difference = float(np.abs(result - right)[both].max(initial=0.0))
+        if difference == 0:
+            return None
+        left = float(np.abs(result - self.got)[both].max(initial=0.0))
+        return _Nearness(difference > CLEARLY * self.room, difference > NEARER * left)
 
 
 def _wrong(failing: Failing, evidence: Evidence) -> _Wrong | None:
     case, law, found = failing
     tensor = found.tensor or evidence.check
     right = law.right(case).tensors
-    if found.got is None or tensor not in right:
+    if found.got is None or tensor not in right or found.kind not in OF_NUMBERS:
         return None
     got = found.got
     if got.ndim == right[tensor].ndim:
@@ -140,22 +168,20 @@ def _wrong(failing: Failing, evidence: Evidence) -> _Wrong | None:
     return _Wrong(case, tensor, got, right, room_of_wrong(tensor, finite, case, law))
 
 
-def _gives_right(mistake: Mistake, check: str, case: Case, law: Law) -> bool:
+def _gives_right(mistake: Mistake, evidence: Evidence, case: Case, law: Law) -> bool:
     """Whether a mistake leaves a tensor right in a case in which the candidate has it right."""
     right = law.right(case)
     given = _given(mistake, case, right.tensors)
-    for tensor in mistake.tensors if check in RESULTS else (check,):
-        result = None if given is None else given.get(tensor)
-        bound = right.bounds.get(tensor)
-        if result is None or bound is None:
-            continue
-        expected = right.tensors[tensor]
-        if result.shape != expected.shape:
-            return False
-        room = np.asarray(bound) + room_of_wrong(tensor, np.zeros(()), case, law)
-        if not bool((np.abs(result - expected) <= room).all()):
-            return False
-    return True
+    tensor = evidence.tensor
+    result = None if given is None else given.get(tensor)
+    bound = right.bounds.get(tensor)
+    if result is None or bound is None:
+        return True
+    expected = right.tensors[tensor]
+    if result.shape != expected.shape:
+        return False
+    room = np.asarray(bound) + room_of_wrong(tensor, np.zeros(()), case, law)
+    return bool((np.abs(result - expected) <= room).all())
 
 
 def _given(mistake: Mistake, case: Case, right: Results) -> Results | None:
@@ -170,23 +196,40 @@ def _alike(result: Array, got: Array, room: float) -> bool:
     return bool((np.abs(result - got)[both] <= room).all())
 
 
-def _played(mistake: Mistake, evidence: Evidence) -> bool:
-    """Whether an implementation with this one mistake fails the item in the same way on every case."""
+def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, Mistake]]:
+    """The tensors' mistakes that make an implementation fail this item in the same way, each with its tensor.
+
+    Each alone is tried before all of them together.
+    """
+    parts: dict[Mistake, dict[str, Mistake]] = {}
+    for tensor, mistakes in named.items():
+        if mistakes:
+            parts.setdefault(mistakes[0], {})[tensor] = mistakes[0]
+    everything = {tensor: mistake for part in parts.values() for tensor, mistake in part.items()}
+    for acted in (*parts.values(), *([everything] if len(parts) > 1 else [])):
+        if monotonic() < until and _fails_alike(evidence, acted):
+            first = {mistake: tensor for tensor, mistake in reversed(acted.items())}
+            return [(tensor, other) for mistake, tensor in first.items() for other in named[tensor]]
+    return []
+
+
+def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
+    """Whether an implementation with these mistakes fails the item in the same way on every case."""
     judge = OTHERS[evidence.check]
     for case, law, found in _sample(evidence.failing, MOST_INCIDENTS):
-        judged = judge(case, Acting(evidence.candidate, mistake, law), law)[evidence.check]
+        judged = judge(case, Acting(evidence.candidate, acted, law), law)[evidence.check]
         if not isinstance(judged, Discrepancy) or (judged.kind, judged.tensor) != (found.kind, found.tensor):
             return False
         if judged.got is None or found.got is None or judged.got.shape != found.got.shape:
             return False
         tensor = found.tensor if found.tensor in law.right(case).tensors else None
-        room = 1e-9 * float(np.abs(found.got).max(initial=0.0))
+        room = ALIKE * float(np.abs(found.got).max(initial=0.0))
         if tensor is not None and case.precision.low:
             room = max(room, room_of_wrong(tensor, found.got, case, law))
         if not _alike(judged.got, found.got, room):
             return False
     for case, law in _sample(evidence.passing, MOST_INCIDENTS):
-        if isinstance(judge(case, Acting(evidence.candidate, mistake, law), law)[evidence.check], Discrepancy):
+        if isinstance(judge(case, Acting(evidence.candidate, acted, law), law)[evidence.check], Discrepancy):
             return False
     return True
 

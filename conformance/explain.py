@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from backproof.conformance.accuracy import in_words
 from backproof.conformance.case import Case
-from backproof.conformance.diagnosis import Diagnosis, Evidence, Failing, diagnose
+from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, diagnose
 from backproof.conformance.law import Law
 from backproof.conformance.mistake import Mistake
-from backproof.conformance.properties import LISTED, OTHERS, Property, tensors
+from backproof.conformance.properties import LISTED, OTHERS, RESULTS, Property, tensors
 from backproof.conformance.properties.memory_layout import arrangements
 from backproof.conformance.reduce import plainer, reduced
 from backproof.conformance.region import EVERYWHERE
@@ -167,15 +167,28 @@ class Explainer:
         key = (check, kind)
         if key not in self._diagnoses:
             laws = {law.space.rank: law for law in self._hearing.laws}
-            passing = [(case, laws[case.configuration.rank]) for case in sorted(tally.passed, key=_size)]
-            others = sorted((entry for entry in failing if entry[0] is not smallest[0]), key=lambda e: _size(e[0]))
-            evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing)
-            self._diagnoses[key] = diagnose(evidence, self._named(), until)
+            smallest_first = sorted(failing, key=lambda entry: _size(entry[0]))
+            others = [entry for entry in smallest_first if entry[0] is not smallest[0]]
+            passed, known, beside = [*tally.passed], None, []
+            if kind in OF_NUMBERS:
+                beside = [entry for entry in tally.failed if entry[2].kind in OF_NUMBERS and entry[2].kind != kind]
+            tensor = smallest[2].tensor
+            if check in RESULTS and tensor is not None:
+                own = self._hearing.tally(tensor)
+                known = self._named().get(tensor, ()) if own.failed else None
+                passed += own.passed
+            passing = [(case, laws[case.configuration.rank]) for case in sorted(passed, key=_size)]
+            evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing, beside)
+            self._diagnoses[key] = diagnose(evidence, self._named(), known, until)
         return self._diagnoses[key]
 
-    def _named(self) -> list[Mistake]:
-        """The mistakes that explain items of this hearing so far."""
-        return list(dict.fromkeys(mistake for found in self._diagnoses.values() for mistake in found.mistakes))
+    def _named(self) -> dict[str, tuple[Mistake, ...]]:
+        """The mistakes that explain the tensors of this hearing so far, by the tensor."""
+        named: dict[str, tuple[Mistake, ...]] = {}
+        for (check, _), found in self._diagnoses.items():
+            if check not in OTHERS:
+                named[check] = (*named.get(check, ()), *found.mistakes)
+        return named
 
     def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool], until: float) -> tuple[Case, bool]:
         """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from backproof.conformance.candidate import written
 from backproof.conformance.case import Array
-from backproof.conformance.kept import write_whole
 from backproof.conformance.layer import Layer
 from backproof.conformance.session import Verdict
 from backproof.conformance.tally import Counterexample
@@ -127,6 +126,6 @@ def conforms(items: Sequence[Mapping[str, Any]], *, complete: bool, unmet: bool)
     return all(item["outcome"] == "passed" or (item["outcome"] == "skipped" and item["unsupported"]) for item in items)
 
 
-def write(file: Path, content: Mapping[str, Any]) -> None:
-    """Writes the report whole. Raises OSError."""
-    write_whole(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
+def text(content: Mapping[str, Any]) -> str:
+    """The report as it is written."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"

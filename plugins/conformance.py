@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import random
 import shlex
 import time
@@ -17,9 +18,11 @@ from backproof import __version__
 from backproof.conformance import report, xfails
 from backproof.conformance.account import coverage
 from backproof.conformance.adapter import AdapterError, load
-from backproof.conformance.kept import Store
+from backproof.conformance.kept import Store, write_whole
+from backproof.conformance.pages import annotations as workflow
 from backproof.conformance.profile import PROFILES, Profile
 from backproof.conformance.properties import LISTED
+from backproof.conformance.same_cause import Ledger
 from backproof.conformance.session import Session
 from backproof.plugins import items
 from backproof.plugins.items import Group
@@ -27,6 +30,8 @@ from backproof.reference import CONTRACTS, LAYERS
 
 ROOT = "backproof"
 NAME = "backproof-conformance"
+#: What --impl-report writes, by suffix.
+REPORTS = (".json", ".html", ".md")
 #: Seconds between two lines of progress.
 PROGRESS_SECONDS = 5.0
 
@@ -103,8 +108,8 @@ def _xfails(config: pytest.Config) -> tuple[xfails.KnownFailure, ...]:
 def _reports(config: pytest.Config) -> tuple[Path, ...]:
     paths = tuple(Path(config.invocation_params.dir, name) for name in config.getoption("--impl-report") or ())
     for path in paths:
-        if path.suffix != ".json":
-            raise pytest.UsageError(f"--impl-report={path.name}: must end in .json.")
+        if path.suffix not in REPORTS:
+            raise pytest.UsageError(f"--impl-report={path.name}: must end in {', '.join(REPORTS)}.")
         if path.is_dir():
             raise pytest.UsageError(f"--impl-report={path.name}: is a folder, must be a file.")
     return paths
@@ -128,11 +133,13 @@ class Conformance:
         self.started = self._shown = time.perf_counter()
         self.store = Store(Path(self.config.invocation_params.dir), self.spec)
         self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
+        self.ledger = Ledger()
         self.records: dict[str, dict[str, Any]] = {}
         self.extras: dict[str, dict[str, Any]] = {}
         self.selected: list[Any] = []
         self._unmet: list[tuple[xfails.KnownFailure, str]] | None = None
         self._written: list[str] = []
+        self._annotations: list[str] = []
 
     # Collection
 
@@ -263,8 +270,12 @@ class Conformance:
         if self._unmet and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._mark_unexpected()
-        if self.reports and not self._write():
+        content = self._content()
+        if self.reports and not self._write(content):
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
+        if "GITHUB_ACTIONS" in os.environ:
+            root = Path(os.environ.get("GITHUB_WORKSPACE") or self.config.invocation_params.dir)
+            self._annotations = workflow.annotations(content, self.adapter, root)
 
     def _complete(self) -> bool:
         return all(self._identifier(item) in self.records for item in self.session.items)
@@ -279,10 +290,11 @@ class Conformance:
                 if line.matches(name) and record["outcome"] == "passed":
                     record["outcome"] = "xpassed"
 
-    def _write(self) -> bool:
+    def _content(self) -> dict[str, Any]:
+        """The JSON report, of which the others are made."""
         complete = self._complete()
         items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
-        content = {
+        return {
             "schema": report.SCHEMA,
             "impl": self.spec,
             "backproof": __version__,
@@ -294,10 +306,12 @@ class Conformance:
             "items": items,
             "cells": self._cells(),
         }
+
+    def _write(self, content: Mapping[str, Any]) -> bool:
         whole = True
         for path in self.reports:
             try:
-                report.write(path, content)
+                write_whole(path, _rendered(content, path.suffix))
                 self._written.append(f"report: {path}")
             except OSError as error:
                 whole = False
@@ -323,6 +337,8 @@ class Conformance:
             if mine:
                 red = any(r["outcome"] in ("failed", "error", "xpassed") for r in mine)
                 terminalreporter.write_line(_layer_summary(layer, mine), red=red, green=not red)
+        for line in self.ledger.summary():
+            terminalreporter.write_line(line)
         for line in coverage(self._cells()):
             terminalreporter.write_line(line)
         warned: dict[str, int] = {}
@@ -337,6 +353,19 @@ class Conformance:
                 terminalreporter.write_line(f"{file}: {sentence}", red=True)
         for line in self._written:
             terminalreporter.write_line(line)
+        for line in self._annotations:
+            terminalreporter.write_line(line)
+
+
+def _rendered(content: Mapping[str, Any], suffix: str) -> str:
+    """The report in the form that the suffix names."""
+    if suffix == ".json":
+        return report.text(content)
+    # Late: who writes no page imports no jinja2.
+    from backproof.conformance.pages.html import html
+    from backproof.conformance.pages.markdown import markdown
+
+    return html(content) if suffix == ".html" else markdown(content)
 
 
 def _under(identifier: str, pick: str) -> bool:

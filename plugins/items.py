@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from backproof.conformance import report
-from backproof.conformance.account import account, headline
+from backproof.conformance.account import Account, account, headline, in_colour
 from backproof.conformance.law import ReferencesDisagree
 from backproof.conformance.properties import LISTED
 
@@ -47,20 +48,23 @@ class Location(NamedTuple):
 class Told:
     """A failure as pytest shows it."""
 
-    def __init__(self, text: str, location: Location) -> None:
+    def __init__(self, text: str | Account, location: Location) -> None:
         self.text = text
         self.reprcrash = location
 
     def __str__(self) -> str:
-        return self.text
+        return self.text if isinstance(self.text, str) else self.text.plain()
 
     def toterminal(self, terminal: Any) -> None:
-        """Writes the failure."""
-        for line in self.text.splitlines():
+        """Writes the failure, in colour where the terminal has any."""
+        text = self.text
+        if not isinstance(text, str):
+            text = text.shown(terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
+        for line in text.splitlines():
             terminal.line(line)
 
 
-def told(text: str, line: str, adapter: Any, spec: str) -> Told:
+def told(text: str | Account, line: str, adapter: Any, spec: str) -> Told:
     """A failure of an adapter, in full and in one line."""
     return Told(text, Location(str(adapter.path or spec), adapter.line or 1, line))
 
@@ -103,7 +107,10 @@ class Check(pytest.Item):
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         layer, settings = self._page()
-        text = account(self.verdict, layer, settings, self.conformance.again(self.nodeid))
+        # A known failure is not shown: no other is told by it.
+        known = self.conformance.expected_to_fail(self.nodeid) is not None
+        relation = None if known else self.conformance.ledger.tell(self.nodeid, self.verdict)
+        text = account(self.verdict, layer, settings, self.conformance.again(self.nodeid), (), relation)
         return told(text, headline(self.verdict), adapter, self.conformance.spec)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
