@@ -85,11 +85,12 @@ def account(
     again: str,
     scripts: Sequence[str | None] = (),
     relation: Relation | None = None,
+    kept: str | None = None,
 ) -> Account:
     """All failures of an item, the most frequent kind first, and `again`, the command that runs it once more.
 
     `scripts` are the files that reproduce them, in the same order. What is related to an earlier failure is told
-    shortly.
+    shortly. `kept` says what became of the cases that were kept from earlier runs.
     """
     item, founds = verdict.item, verdict.counterexamples
     files = [*scripts, *[None] * (len(founds) - len(scripts))]
@@ -98,7 +99,7 @@ def account(
     if relation is not None:
         text = f"{title} {relation.words}" if isinstance(relation, SameCause) else f"{title}: {relation.words}"
         blocks: list[Block] = [Paragraph(text, "failure", rest=styled.MARGIN)]
-        blocks += _kept(founds[0])
+        blocks += _kept(kept)
         if isinstance(relation, AfterForward):
             blocks += _causes(relation.causes)
         elif isinstance(relation, SameCause):
@@ -109,7 +110,7 @@ def account(
     for k, (found, script) in enumerate(zip(founds, files, strict=True)):
         words = f"{title}: " if k == 0 else f"{title} fails in another way too: "
         blocks.append(Paragraph(words + found.discrepancy.message, "failure", rest=styled.MARGIN))
-        facts = _Facts(found, verdict, layer, settings, several)
+        facts = _Facts(found, verdict, layer, settings, several, kept)
         blocks += [*(facts.full() if k == 0 else facts.short()), *_scripts([script])]
         blocks += [Gap()] if k + 1 < len(founds) else []
     return Account((*blocks, *ends))
@@ -147,6 +148,7 @@ class _Facts:
     layer: Layer
     settings: Mapping[str, Any]
     several: bool
+    kept: str | None
 
     def full(self) -> Iterator[Block]:
         """Everything, on one screen."""
@@ -182,7 +184,7 @@ class _Facts:
             yield labelled("", f"{self.layer.name}_backward(dout, cache)", "code")
         if case.layouts:
             yield labelled("memory", ", ".join(f"{name}: {layout}" for name, layout in case.layouts.items()))
-        yield from _kept(self.found)
+        yield from _kept(self.kept)
 
     def _labels(self) -> Iterator[Block]:
         """Where, why, and how small."""
@@ -260,9 +262,9 @@ class _Facts:
                 yield labelled("", sentence)
 
 
-def _kept(found: Counterexample) -> Iterator[Block]:
-    if found.case.origin == "kept":
-        yield labelled("kept", "This case was kept from an earlier run.")
+def _kept(sentence: str | None) -> Iterator[Block]:
+    if sentence is not None:
+        yield labelled("kept", sentence)
 
 
 def _causes(sentences: Sequence[str]) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from backproof.conformance.case import Case
 from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, diagnose
 from backproof.conformance.law import Law
 from backproof.conformance.mistake import Mistake
-from backproof.conformance.properties import LISTED, OTHERS, RESULTS, Property, tensors
+from backproof.conformance.properties import COMPARING, LISTED, OTHERS, RESULTS, Property, tensors
 from backproof.conformance.properties.memory_layout import arrangements
 from backproof.conformance.reduce import plainer, reduced
 from backproof.conformance.region import EVERYWHERE
@@ -169,25 +169,31 @@ class Explainer:
             laws = {law.space.rank: law for law in self._hearing.laws}
             smallest_first = sorted(failing, key=lambda entry: _size(entry[0]))
             others = [entry for entry in smallest_first if entry[0] is not smallest[0]]
-            passed, known, beside = [*tally.passed], None, []
+            passed, beside = [*tally.passed], list[Failing]()
+            named = self._named(until) if check in (*COMPARING, *RESULTS) else {}
+            known: Sequence[Mistake] | None = None
             if kind in OF_NUMBERS:
                 beside = [entry for entry in tally.failed if entry[2].kind in OF_NUMBERS and entry[2].kind != kind]
             tensor = smallest[2].tensor
             if check in RESULTS and tensor is not None:
                 own = self._hearing.tally(tensor)
-                known = self._named().get(tensor, ()) if own.failed else None
+                known = named.get(tensor, ()) if own.failed else None
                 passed += own.passed
             passing = [(case, laws[case.configuration.rank]) for case in sorted(passed, key=_size)]
             evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing, beside)
-            self._diagnoses[key] = diagnose(evidence, self._named(), known, until)
+            self._diagnoses[key] = diagnose(evidence, named, known, until)
         return self._diagnoses[key]
 
-    def _named(self) -> dict[str, tuple[Mistake, ...]]:
-        """The mistakes that explain the tensors of this hearing so far, by the tensor."""
+    def _named(self, until: float) -> dict[str, tuple[Mistake, ...]]:
+        """The mistakes that explain the tensors of this hearing, by the tensor, whatever was asked for before."""
         named: dict[str, tuple[Mistake, ...]] = {}
-        for (check, _), found in self._diagnoses.items():
-            if check not in OTHERS:
-                named[check] = (*named.get(check, ()), *found.mistakes)
+        for tensor in self._hearing.checks:
+            tally = self._hearing.tally(tensor) if tensor not in OTHERS else Tally()
+            for kind in dict.fromkeys(found.kind for _, _, found in tally.failed):
+                failing = _failing(tally, kind)
+                smallest = min(failing, key=lambda entry: entry[0].key)
+                found = self._diagnosis(tensor, kind, smallest, failing, tally, until)
+                named[tensor] = (*named.get(tensor, ()), *found.mistakes)
         return named
 
     def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool], until: float) -> tuple[Case, bool]:

@@ -32,12 +32,11 @@ def record(
     identifier: str,
     layer: Layer,
     settings: Mapping[str, Any],
-    scripts: Sequence[Path | None] = (),
-    same_as: str | None = None,
+    scripts: Sequence[str | None] = (),
 ) -> dict[str, Any]:
-    """One item of the report; `scripts` reproduce its failures, `same_as` is an item that fails for the same reason."""
+    """One item of the report; `scripts` reproduce its failures."""
     item = verdict.item
-    paths = [None if script is None else str(script) for script in scripts] or [None] * len(verdict.counterexamples)
+    paths = [*scripts, *[None] * (len(verdict.counterexamples) - len(scripts))]
     return {
         "id": identifier,
         "layer": item.layer,
@@ -51,7 +50,7 @@ def record(
         "duration_s": round(verdict.duration, 6),
         "reason": verdict.reason,
         "refused": verdict.refused,
-        "same_as": same_as,
+        "same_as": None,
         "failures": [
             _failure(found, layer, settings, path) for found, path in zip(verdict.counterexamples, paths, strict=True)
         ],

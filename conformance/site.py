@@ -50,8 +50,9 @@ def site(candidate: Candidate, failing: Sequence[tuple[Case, Law, Discrepancy]])
     errors = []
     for case, law, found in failing:
         tensor = found.tensor
-        if tensor is None or tensor not in law.right(case).tensors or found.kind != "value":
+        if found.kind != "value" or case.flaw is not None or tensor not in law.right(case).tensors:
             return ()
+        assert tensor is not None
         shape = law.right(case).tensors[tensor].shape
         if found.got is None or found.expected is None or sorted(found.got.shape) != sorted(shape):
             return ()

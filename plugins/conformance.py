@@ -22,7 +22,9 @@ from backproof.conformance.kept import Store, write_whole
 from backproof.conformance.pages import annotations as workflow
 from backproof.conformance.profile import PROFILES, Profile
 from backproof.conformance.properties import LISTED
-from backproof.conformance.same_cause import Ledger
+from backproof.conformance.reproduction import Reproductions
+from backproof.conformance.same_cause import Group as Cause
+from backproof.conformance.same_cause import Ledger, grouped, same_reason
 from backproof.conformance.session import Session
 from backproof.plugins import items
 from backproof.plugins.items import Group
@@ -131,7 +133,10 @@ class Conformance:
 
     def __post_init__(self) -> None:
         self.started = self._shown = time.perf_counter()
-        self.store = Store(Path(self.config.invocation_params.dir), self.spec)
+        directory = Path(self.config.invocation_params.dir)
+        self.store = Store(directory, self.spec)
+        self.reproductions = Reproductions(directory, self.spec, self.reports[0] if self.reports else None)
+        self.fixed: list[str] = []
         self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
         self.ledger = Ledger()
         self.records: dict[str, dict[str, Any]] = {}
@@ -254,6 +259,8 @@ class Conformance:
         """Collects the items' records, which travel on their reports, from workers too."""
         if report.when == "call" and hasattr(report, "backproof"):
             self.records[report.nodeid] = report.backproof
+            if report.backproof_fixed:
+                self.fixed.append(report.backproof_fixed)
             extra = report.backproof_extra
             self.extras.setdefault(extra["title"], {}).update(extra)
         if isinstance(report.longrepr, str) and hasattr(report, "backproof_headline"):
@@ -294,6 +301,9 @@ class Conformance:
         """The JSON report, of which the others are made."""
         complete = self._complete()
         items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
+        for _, (first, *others) in self._groups():
+            for name in others:
+                self.records[name]["same_as"] = first
         return {
             "schema": report.SCHEMA,
             "impl": self.spec,
@@ -327,6 +337,20 @@ class Conformance:
                 counts[cell] = counts.get(cell, 0) + count
         return {part: counts for part, counts in cells.items() if counts}
 
+    def _groups(self) -> list[Cause]:
+        """The causes that several items share, in the order of the report, with their identifiers."""
+        order = [name for item in self.session.items if (name := self._identifier(item)) in self.records]
+        told = [
+            (name, self.records[name]["layer"], f["diagnosis"])
+            for name in order
+            for f in self.records[name]["failures"]
+        ]
+        return grouped(told)
+
+    def _same_reasons(self) -> list[str]:
+        """The failures that belong together, a line each; workers have told what they know by themselves."""
+        return self.ledger.summary() or [same_reason(*group) for group in self._groups()]
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line a layer, and what else there is to know once."""
         if not self.records and not self._unmet:
@@ -337,7 +361,9 @@ class Conformance:
             if mine:
                 red = any(r["outcome"] in ("failed", "error", "xpassed") for r in mine)
                 terminalreporter.write_line(_layer_summary(layer, mine), red=red, green=not red)
-        for line in self.ledger.summary():
+        for line in self.fixed:
+            terminalreporter.write_line(line, green=True)
+        for line in self._same_reasons():
             terminalreporter.write_line(line)
         for line in coverage(self._cells()):
             terminalreporter.write_line(line)

@@ -81,6 +81,10 @@ class Check(pytest.Item):
         self.conformance = conformance
         self.conformance_item = item
         self.verdict: Any = None
+        #: What became of the cases kept from earlier runs.
+        self.settled: Any = None
+        self.scripts: list[Any] = []
+        self.relation: Any = None
         self.add_marker("backproof")
 
     def runtest(self) -> None:
@@ -91,9 +95,15 @@ class Check(pytest.Item):
         self.verdict = conformance.session.verdict(self.conformance_item, run, known=expected is not None)
         found = self.verdict.counterexamples
         refused = any(f.discrepancy.kind == "refused" for f in found)
-        # A listed case is judged by every run anyway.
-        listed = self.verdict.item.check in LISTED
-        conformance.store.replace(self.nodeid, [] if refused or listed else [f.case for f in found])
+        check = self.conformance_item.check
+        hearing = conformance.session.hearing(self.conformance_item)
+        failing = [] if refused else [f.case for f in found]
+        self.settled = conformance.store.settle(self.nodeid, hearing.tally(check), failing, listed=check in LISTED)
+        if found or self.verdict.outcome == "passed":
+            self.scripts = conformance.reproductions.write(self.nodeid, check, found, hearing.candidate)
+        # A known failure is not shown: no other is told by it.
+        if found and expected is None:
+            self.relation = conformance.ledger.tell(self.nodeid, self.verdict)
         if self.verdict.outcome == "failed":
             raise DoesNotConform
         if self.verdict.outcome == "skipped":
@@ -107,16 +117,20 @@ class Check(pytest.Item):
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         layer, settings = self._page()
-        # A known failure is not shown: no other is told by it.
-        known = self.conformance.expected_to_fail(self.nodeid) is not None
-        relation = None if known else self.conformance.ledger.tell(self.nodeid, self.verdict)
-        text = account(self.verdict, layer, settings, self.conformance.again(self.nodeid), (), relation)
+        again = self.conformance.again(self.nodeid)
+        still = self.settled.sentence if self.settled and not self.settled.is_fixed else None
+        text = account(self.verdict, layer, settings, again, self._scripts(), self.relation, still)
         return told(text, headline(self.verdict), adapter, self.conformance.spec)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The adapter's file and the line of its first forward."""
         adapter = self.conformance.adapter
         return adapter.path or self.path, (adapter.line or 1) - 1, self.nodeid
+
+    def _scripts(self) -> list[str | None]:
+        """Where the scripts lie, as seen from the folder in which the run began."""
+        begun = self.conformance.config.invocation_params.dir
+        return [None if path is None else os.path.relpath(path, begun) for path in self.scripts]
 
     def _page(self) -> tuple[Any, Any]:
         item = self.conformance_item
@@ -151,7 +165,8 @@ class Check(pytest.Item):
             extra["cells"] = dict(hearing.cells)
         elif item.check == "memory_layout":
             extra["layouts"] = dict(hearing.layouts())
-        return {**report.record(self.verdict, self.nodeid, layer, settings), "outcome": outcome}, extra
+        record = report.record(self.verdict, self.nodeid, layer, settings, self._scripts())
+        return {**record, "outcome": outcome}, extra
 
 
 @pytest.hookimpl(wrapper=True)
@@ -166,6 +181,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         elif outcome == "failed" and reason is not None:
             outcome, report.outcome, report.wasxfail = "xfailed", "skipped", f"reason: {reason}"
         report.backproof, report.backproof_extra = item.record(outcome)
+        report.backproof_fixed = item.settled.sentence if item.settled and item.settled.is_fixed else None
         if isinstance(report.longrepr, Told):
             report.backproof_headline = report.longrepr.reprcrash.message
     return report

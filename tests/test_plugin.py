@@ -211,7 +211,7 @@ class Story:
 
 
 def kept(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / ".backproof").rglob("*") if path.is_file())
+    return sorted(path.name for path in (folder / ".backproof" / "kept").rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def test_a_failing_case_is_kept_and_judged_first_until_it_passes(story: Story) -
     assert story.kept[0] == files
     # A broken file is no error, and gone when its item has been judged.
     assert story.kept[1] == sorted([*files, "backproof.linear.dw.float64.0.json"])
-    assert story.again.text.count("This case was kept from an earlier run.") == 4
+    assert story.again.text.count("It failed in an earlier run too: the case kept from it still fails.") == 4
     assert story.mended.code == 0, story.mended.text
     assert story.kept[2] == []
 
