@@ -13,7 +13,7 @@ from backproof.conformance.acting import Acting
 from backproof.conformance.case import Array, Case
 from backproof.conformance.mistake import Incident, Mistake, Results, Suspicion
 from backproof.conformance.properties import COMPARING, OTHERS, RESULTS
-from backproof.conformance.properties.answers import room_of_wrong
+from backproof.conformance.properties.answers import own_rounding, room_of_wrong
 from backproof.conformance.site import site
 from backproof.conformance.suspicions import SUSPICIONS
 from backproof.conformance.verdict import Discrepancy
@@ -223,7 +223,7 @@ def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
         if judged.got is None or found.got is None or judged.got.shape != found.got.shape:
             return False
         tensor = found.tensor if found.tensor in law.right(case).tensors else None
-        room = ALIKE * float(np.abs(found.got).max(initial=0.0))
+        room = ALIKE * float(np.abs(found.got).max(initial=0.0)) + own_rounding(found.got, case)
         if tensor is not None and case.precision.low:
             room = max(room, room_of_wrong(tensor, found.got, case, law))
         if not _alike(judged.got, found.got, room):
@@ -237,10 +237,14 @@ def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
 def _holds(suspicion: Suspicion, evidence: Evidence) -> bool:
     if suspicion.checks and evidence.check not in suspicion.checks:
         return False
-    return all(
-        suspicion.holds(Incident(evidence.check, case, law, evidence.candidate, found))
-        for case, law, found in _sample(evidence.failing, MOST_INCIDENTS)
-    )
+    try:
+        return all(
+            suspicion.holds(Incident(evidence.check, case, law, evidence.candidate, found))
+            for case, law, found in _sample(evidence.failing, MOST_INCIDENTS)
+        )
+    except Exception:
+        # It looks at whatever the candidate returns, and asks it again: what breaks there explains nothing.
+        return False
 
 
 def _sample(entries: Sequence[T], most: int) -> Sequence[T]:

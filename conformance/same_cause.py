@@ -155,6 +155,8 @@ def grouped(failures: Iterable[tuple[str, str, Sequence[str]]]) -> list[Group]:
 
 def same_reason(words: str, identifiers: Sequence[str]) -> str:
     """A group in a line."""
+    if len({identifier.rpartition("::")[0] for identifier in identifiers}) == 1:
+        return f"{named(identifiers)} fails for the same reason in {len(identifiers)} dtypes: {words}"
     return f"{named(identifiers)} fail for the same reason: {words}"
 
 
