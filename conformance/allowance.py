@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
+
+from backproof.conformance.clock import now
 
 
 @dataclass
@@ -23,9 +24,9 @@ class Allowance:
 
     @contextmanager
     def deadline(self) -> Iterator[float]:
-        """When, on the monotonic clock, explaining one item ends; the time that it takes is taken off the run's."""
-        start = monotonic()
+        """When, by `clock.now`, explaining one item ends; the time that it takes is taken off the run's."""
+        start = now()
         try:
             yield start + min(self.item, self.run - self.spent)
         finally:
-            self.spent += monotonic() - start
+            self.spent += now() - start

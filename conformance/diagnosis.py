@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from backproof.conformance.acting import Acting
 from backproof.conformance.case import Array, Case
+from backproof.conformance.clock import now
 from backproof.conformance.mistake import Incident, Mistake, Results, Suspicion
 from backproof.conformance.properties import COMPARING, OTHERS, RESULTS
 from backproof.conformance.properties.answers import own_rounding, room_of_wrong
@@ -57,7 +57,8 @@ class Diagnosis:
 class Evidence:
     """One item in one kind of failure: the smallest failing case first, other failing ones, and passing ones.
 
-    `beside` are cases of another kind of failure: what explains the numbers of the one explains those of the other.
+    `beside` are cases of another kind of failure: what explains the numbers of the one explains those of the other, and
+    has no numbers where there are none.
     """
 
     check: str
@@ -76,7 +77,7 @@ def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, 
     """What explains an item's failures; `named` explain the tensors of the same part, by the tensor.
 
     `known`, where the tensor is wrong in its own item too, are those that explain it there: others are not tried.
-    Stops when `until`, of the monotonic clock, has come: what has not been tried is not named.
+    Stops when `until`, by `clock.now`, has come: what has not been tried is not named.
     """
     mistakes: Sequence[Mistake] = ()
     if evidence.check in COMPARING:
@@ -89,7 +90,7 @@ def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, 
             mistakes = list(_matching(catalogue, evidence, until))
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
-        suspected = [suspicion for suspicion in SUSPICIONS if monotonic() < until and _holds(suspicion, evidence)]
+        suspected = [suspicion for suspicion in SUSPICIONS if now() < until and _holds(suspicion, evidence)]
         sentences = [suspicion.sentence.replace("{tensor}", evidence.tensor) for suspicion in suspected]
     step = next((mistake.step for mistake in mistakes if mistake.step), None)
     where = () if sentences else site(evidence.candidate, evidence.failing)
@@ -98,14 +99,17 @@ def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, 
 
 def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) -> Iterator[Mistake]:
     """The mistakes that give the candidate's result wherever it fails, and the right one wherever it passes."""
-    failing = [*_sample(evidence.failing, MOST_FAILING), *_sample(evidence.beside, MOST_INCIDENTS)]
+    numbers = [entry for entry in evidence.beside if entry[2].got is not None]
+    without = [entry for entry in evidence.beside if entry[2].got is None]
+    failing = [*_sample(evidence.failing, MOST_FAILING), *_sample(numbers, MOST_INCIDENTS)]
     seen = [wrong for entry in failing if (wrong := _wrong(entry, evidence))]
     if len(seen) < len(failing):
         return
-    passing = _sample(evidence.passing, MOST_PASSING)
+    # Where the candidate raises instead, a mistake must not have a wrong number.
+    passing = [*_sample(evidence.passing, MOST_PASSING), *((c, law) for c, law, _ in _sample(without, MOST_INCIDENTS))]
     tensors = {wrong.tensor for wrong in seen}
     for mistake in catalogue:
-        if monotonic() >= until:
+        if now() >= until:
             return
         if not tensors.issubset(mistake.tensors):
             continue
@@ -207,7 +211,7 @@ def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, M
             parts.setdefault(mistakes[0], {})[tensor] = mistakes[0]
     everything = {tensor: mistake for part in parts.values() for tensor, mistake in part.items()}
     for acted in (*parts.values(), *([everything] if len(parts) > 1 else [])):
-        if monotonic() < until and _fails_alike(evidence, acted):
+        if now() < until and _fails_alike(evidence, acted):
             first = {mistake: tensor for tensor, mistake in reversed(acted.items())}
             return [(tensor, other) for mistake, tensor in first.items() for other in named[tensor]]
     return []

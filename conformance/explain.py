@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from backproof.conformance.accuracy import in_words
 from backproof.conformance.case import Case
+from backproof.conformance.clock import now
 from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, diagnose
 from backproof.conformance.law import Law
 from backproof.conformance.mistake import Mistake
@@ -56,8 +56,8 @@ class Explainer:
         if known or allowance.used_up:
             return [self._first(check, kind, tally, KNOWN if known else USED_UP) for kind in kinds]
         with allowance.deadline() as until:
-            each = (until - monotonic()) / len(kinds)
-            return [self._explained(check, kind, tally, monotonic() + each) for kind in kinds]
+            each = (until - now()) / len(kinds)
+            return [self._explained(check, kind, tally, now() + each) for kind in kinds]
 
     def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
         """The failure of a layer that refused everything, shown on the first case that it refused."""
@@ -86,7 +86,7 @@ class Explainer:
                 return True
             return False
 
-        begun = monotonic()
+        begun = now()
         reducing, searching = (begun + share * (until - begun) for share in (REDUCING, SEARCHING))
         case, proved, smaller, plain = first, False, 0, False
         steady = fails(law, first)
@@ -104,7 +104,7 @@ class Explainer:
         if not steady:
             case, law, told[first] = start
             proved, smaller, plain = False, 0, False
-        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, until) if steady else None
+        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, until)
         return self._told(
             check,
             told[case],
@@ -116,7 +116,7 @@ class Explainer:
             smaller_cases=smaller,
             steady=steady,
             plain=plain,
-            diagnosis=diagnosis or Diagnosis(),
+            diagnosis=diagnosis,
         )
 
     def _told(
@@ -173,7 +173,8 @@ class Explainer:
             named = self._named(until) if check in (*COMPARING, *RESULTS) else {}
             known: Sequence[Mistake] | None = None
             if kind in OF_NUMBERS:
-                beside = [entry for entry in tally.failed if entry[2].kind in OF_NUMBERS and entry[2].kind != kind]
+                kinds = (*OF_NUMBERS, "crash")
+                beside = [entry for entry in tally.failed if entry[2].kind in kinds and entry[2].kind != kind]
             tensor = smallest[2].tensor
             if check in RESULTS and tensor is not None:
                 own = self._hearing.tally(tensor)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
-from time import monotonic
 
 import numpy as np
 
 from backproof.conformance.case import Array, Case, Configuration, rounded
+from backproof.conformance.clock import now
 from backproof.conformance.layer import Layer, Space
 
 Fails = Callable[[Case], bool]
@@ -18,10 +18,10 @@ Fails = Callable[[Case], bool]
 def reduced(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> tuple[Case, bool]:
     """The smallest failing case that single moves and pairs of moves reach, with the plainest numbers.
 
-    The case itself if no other fails. Stops when `until`, of the monotonic clock, has come; whether the numbers were
+    The case itself if no other fails. Stops when `until`, by `clock.now`, has come; whether the numbers were
     done by then.
     """
-    while monotonic() < until:
+    while now() < until:
         smaller = _smaller_configuration(case, fails, layer, space, until)
         if smaller is None:
             break
@@ -38,7 +38,7 @@ def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) 
     while improved:
         improved = False
         for arrays in _plainer_numbers(case, layer, space):
-            if monotonic() >= until:
+            if now() >= until:
                 return case, False
             trial = case.with_arrays(rounded(arrays, layer.dtypes(space)))
             if trial.plainness < case.plainness and layer.has_meaning(trial) and fails(trial):
@@ -50,7 +50,7 @@ def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) 
 def _smaller_configuration(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> Case | None:
     seen: set[tuple[int, ...]] = set()
     for parameters in _moves(case.configuration.parameters):
-        if monotonic() >= until:
+        if now() >= until:
             return None
         key = tuple(parameters.values())
         if key in seen:

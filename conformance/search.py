@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
 
 from backproof.conformance.case import Case, Configuration
+from backproof.conformance.clock import now
 from backproof.conformance.law import Law
 from backproof.conformance.verdict import Discrepancy, Judgement
 
@@ -46,16 +46,16 @@ class Search:
         self._done: list[tuple[tuple[int, int], int]] = []
 
     def smaller(self, check: str, kind: str, size: tuple[int, int], until: float = inf) -> Found:
-        """The first case below this size that fails the check in this kind; `until`, of the monotonic clock."""
+        """The first case below this size that fails the check in this kind; `until`, by `clock.now`."""
         key = (check, kind)
-        own = monotonic() + self._left
+        own = now() + self._left
         while key not in self._first and self._ahead is not None and self._ahead[0] < size:
-            now = monotonic()
-            if now >= min(own, until) or self._cases >= self._most:
-                self._left = max(0.0, own - now) if self._cases < self._most else 0.0
+            time = now()
+            if time >= min(own, until) or self._cases >= self._most:
+                self._left = max(0.0, own - time) if self._cases < self._most else 0.0
                 return Found(None, None, False, self._cases)
             self._step()
-        self._left = max(0.0, own - monotonic())
+        self._left = max(0.0, own - now())
         if key in self._first and self._first[key][0] < size:
             _, case, law, cases = self._first[key]
             return Found(case, law, True, cases)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from time import monotonic
 
 import numpy as np
 
 from backproof.conformance.case import Case
+from backproof.conformance.clock import now
 from backproof.conformance.draw import drawn
 from backproof.conformance.law import Law
 from backproof.conformance.reduce import plainer, reduced, refitted
@@ -36,7 +36,7 @@ def test_a_remainder_of_the_stride_shrinks_to_two_pixels() -> None:
     where, page = narrow("stride"), LAYER["conv"]
     for seed in range(5):
         case = next(c for c in drawn(page, where, 50, seed) if c.configuration.elements > 30 and fails(c))
-        smallest, _ = reduced(case, fails, page, where, until=monotonic() + 10)
+        smallest, _ = reduced(case, fails, page, where, until=now() + 10)
         assert fails(smallest)
         assert smallest.configuration.size == (5, 1)
         assert smallest.plainness == (0, 0, 0, 0)
@@ -52,7 +52,7 @@ def test_numbers_become_plain_but_keep_what_matters() -> None:
     def fails(trial: Case) -> bool:
         return bool(trial.array("x")[0, 0] >= 1.5)
 
-    found, done = plainer(case, fails, page, where, until=monotonic() + 10)
+    found, done = plainer(case, fails, page, where, until=now() + 10)
     assert done
     assert found.array("x")[0, 0] == 2
     others = [a.sum() for name, a in found.wide.items() if name != "x" and a is not None]

@@ -1,0 +1,318 @@
+"""What can be behind a failure that no tensor's value tells: each suspicion holds of what it says, and of nothing else.
+
+Every wrong layer below is judged in one case, and exactly the sentences of its line must hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backproof.conformance.adapter import load
+from backproof.conformance.candidate import Candidate
+from backproof.conformance.case import Case
+from backproof.conformance.hearing import quiet
+from backproof.conformance.law import Law
+from backproof.conformance.layer import Space
+from backproof.conformance.layouts import arranged
+from backproof.conformance.mistake import Incident
+from backproof.conformance.properties import LISTED, OTHERS, tensors
+from backproof.conformance.properties.repeatability import other_of
+from backproof.conformance.suspicions import SUSPICIONS
+from backproof.conformance.verdict import Discrepancy
+from backproof.reference import CONTRACTS
+from tests.spaces import LAYER
+
+ROOT = Path(__file__).parent.parent
+PLAIN = {"batch0": 3, "inputs": 2, "outputs": 4}
+SQUARE = {"batch0": 3, "inputs": 2, "outputs": 2}
+LEAST = {"batch0": 1, "inputs": 1, "outputs": 1}
+
+Parameters = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A layer of tests/suspects, the item that it fails, the case, and how the sentences that must hold begin."""
+
+    name: str
+    check: str
+    told: tuple[str, ...]
+    parameters: Parameters = field(default_factory=lambda: PLAIN)
+    layer: str = "linear"
+    rank: int = 2
+    dtype: str = "float64"
+    layouts: dict[str, str] = field(default_factory=dict)
+    #: Which of the fixed fills, or of the listed cases that fail.
+    number: int = 0
+    #: Numbers that replace those of the fill.
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.name.split('.')[1]}-{self.check}"
+
+
+def suspect(name: str, check: str, *told: str, **more: Any) -> Suspect:
+    return Suspect(name, check, told, **more)
+
+
+REFUSED = "The code itself refuses this case"
+BATCHNORM: dict[str, Any] = {"layer": "batchnorm", "rank": 0, "parameters": {"batch": 3, "channels": 2}}
+IN_EVAL: dict[str, Any] = {"layer": "batchnorm", "rank": 0, "parameters": {"batch": 3, "training": 0}}
+CONV: dict[str, Any] = {"layer": "conv", "rank": 1}
+STACK = {"batch0": 2, "batch1": 3, "inputs": 2, "outputs": 4}
+ROUNDED = ("{tensor} is right, but rounded to float32", "{tensor} has float32's accuracy")
+FRACTIONS = {"x": [[0.1, 0.7], [1.3, -2.1], [0.3, 0.9]], "dout": np.full((3, 4), 0.7)}
+
+SUSPECTS = (
+    # Errors.
+    suspect("forms.FloatSize", "out", "A size or an index is a float"),
+    suspect("forms.AsksNone", "dx", "b is None in these cases", parameters={**PLAIN, "bias": 0}),
+    suspect("memory.HalvesDout", "memory_layout", "dout is written to where it lies", layouts={"dout": "read-only"}),
+    suspect("forms.WritesDout", "memory_layout", "dout is written to where it lies", layouts={"dout": "zero stride"}),
+    suspect("forms.UsesUpItsCache", "repeatability", "The first backward takes something out"),
+    suspect("forms.KeepsTheShape", "repeatability", "What the backward needs is kept on the layer"),
+    suspect("forms.InfersASize", "edges", "A size is inferred with -1"),
+    suspect("forms.DividesByTheRest", "out", "Something is divided by a count", parameters=LEAST),
+    suspect("forms.NeedsContiguous", "memory_layout", "The code demands contiguous", layouts={"dout": "step slice"}),
+    suspect("forms.ForgetsToTranspose", "dx", "The shapes fit only where two sizes are equal"),
+    suspect("forms.FlatWeight", "dx", "An axis of size 1 is lost on the way", parameters={**PLAIN, "outputs": 1}),
+    suspect("forms.TwoAxes", "out", "It raises for every x of this many axes", rank=3, parameters=STACK),
+    suspect("forms.PadsAnImage", "out", "x has one spatial axis", parameters={"low0": 1, "size0": 2}, **CONV),
+    suspect("forms.Refuses", "out", REFUSED),
+    # Forms.
+    suspect("forms.NoneForDb", "db", "{tensor} is None in a case"),
+    suspect("forms.ClosesTheGap", "dx", "Where an array is None its gradient", parameters={**PLAIN, "bias": 0}),
+    suspect("forms.TooFew", "dx", "The backward returns fewer gradients"),
+    suspect("forms.Scalar", "db", "{tensor} is one number"),
+    suspect("forms.Exchanged", "dx", "The gradients are right, but returned in another order"),
+    suspect("forms.Squeezed", "dx", "{tensor} has the right numbers, but has lost", parameters={**PLAIN, "inputs": 1}),
+    suspect("forms.KeptDims", "db", "{tensor} has the right numbers and an axis of size 1 too many"),
+    suspect("forms.TransposedDw", "dw", "{tensor} is transposed"),
+    suspect("forms.Unsummed", "db", "{tensor} is not summed over all axes"),
+    suspect("forms.WrongAxis", "db", "{tensor} sums dout over the wrong axes"),
+    suspect("forms.Repeats", "out", "{tensor} is repeated along an axis", parameters={**PLAIN, "outputs": 1}),
+    suspect("forms.Flattened", "dx", "{tensor} has the right numbers in the wrong shape", rank=3, parameters=STACK),
+    suspect("forms.ShapeOfX", "dw", "{tensor} has the shape of x"),
+    # Cases without meaning.
+    suspect("forms.Broadcasts", "rejection", "A dout with a single entry along an axis is broadcast"),
+    suspect("forms.CutsDout", "rejection", "The shape of dout is not compared", number=1),
+    suspect("forms.TakesNothing", "rejection", "An axis of size 0 is let through"),
+    suspect("forms.RepeatsAnInput", "rejection", "An array with a single entry along an axis is broadcast"),
+    suspect("forms.AnyEps", "rejection", "eps is not checked", **BATCHNORM),
+    suspect("forms.EpsOfZero", "rejection", "An eps below 0 is rejected", **BATCHNORM),
+    suspect("forms.Conv", "rejection", "Each group gets O // groups filters", number=7, **CONV),
+    suspect("forms.Conv", "rejection", "The size of out is rounded towards 0", number=2, **CONV),
+    suspect("forms.Conv", "rejection", "A padding below 0 is not rejected", number=9, **CONV),
+    # Memory that is somebody else's.
+    suspect("memory.WritesBehindDout", "purity", "Something is written outside {tensor}"),
+    suspect("memory.OverwritesX", "purity", "{tensor} is overwritten with its own gradient"),
+    suspect("memory.OverwritesXWithOut", "purity", "{tensor} is overwritten with out", parameters=SQUARE),
+    suspect("memory.StepsInTheBackward", "purity", "{tensor} is changed by a multiple of its gradient"),
+    suspect("memory.HalvesDout", "purity", "{tensor} is multiplied by a number where it lies"),
+    suspect("memory.Normalized", "purity", "{tensor} is multiplied by gamma where it lies", **BATCHNORM),
+    suspect("memory.CentresX", "purity", "{tensor} has its mean subtracted where it lies"),
+    suspect("memory.TurnsW", "purity", "{tensor} is turned around where it lies"),
+    suspect("memory.ClearsDout", "purity", "{tensor} is set to zero"),
+    suspect("memory.ClearsTheLastRow", "purity", "Entries of {tensor} are set to zero"),
+    suspect("memory.AddsUpInDout", "purity", "{tensor} is added up where it lies"),
+    suspect("memory.ViewOfDout", "aliasing", "{tensor} lies in the memory of dout", parameters=LEAST),
+    suspect("memory.ViewOfAGradient", "aliasing", "{tensor} lies in the memory of another gradient"),
+    suspect("memory.Workspace", "aliasing", "{tensor} is returned in a workspace of the layer"),
+    suspect("memory.BufferOfTheCache", "aliasing", "{tensor} is returned in a buffer of the cache"),
+    # How an array lies in memory.
+    suspect("memory.IgnoresStrides", "memory_layout", "The strides of dout are ignored", layouts={"dout": "Fortran"}),
+    suspect(
+        "memory.ReadsForwards",
+        "memory_layout",
+        "dout has negative strides",
+        "The strides of dout are ignored",
+        layouts={"dout": "negative stride, last axis"},
+    ),
+    suspect(
+        "memory.IgnoresTheOffset", "memory_layout", "Where dout begins in its memory", layouts={"dout": "offset slice"}
+    ),
+    suspect("memory.CountsOnce", "memory_layout", "Of an expanded dout", layouts={"dout": "zero stride"}),
+    suspect("memory.TakesAConstant", "memory_layout", "An expanded dout, with", layouts={"dout": "zero stride"}),
+    suspect(
+        "memory.ReturnsEarly", "memory_layout", "A stride of 0 is taken for a sign", layouts={"dout": "zero stride"}
+    ),
+    suspect(
+        "memory.WritesXInPlace",
+        "memory_layout",
+        "x is written to where it lies, and with a stride of 0",
+        layouts={"x": "zero stride, writable"},
+    ),
+    suspect(
+        "memory.DemandsFreshStrides",
+        "memory_layout",
+        "It depends on the strides of axes of size 1",
+        REFUSED,
+        parameters={"batch0": 1, "inputs": 2, "outputs": 3},
+        layouts={"dout": "odd strides of size 1"},
+    ),
+    # Numbers.
+    suspect("states.Means", "edges", "{tensor} has a mean over nothing", "Something on the way to {tensor} is divided"),
+    suspect(
+        "states.DividesByItsSize",
+        "out",
+        "Something on the way to {tensor} is divided by 0",
+        arrays={"x": [[0, 0], [1, 2], [2, 1]]},
+    ),
+    suspect("states.TakesARoot", "out", "The root of a negative number", arrays={"x": [[7, 0], [1, 2], [1, 1]]}),
+    suspect(
+        "states.Overflows",
+        "out",
+        "A number on the way to {tensor} is too large",
+        dtype="float16",
+        arrays={"b": [4] * 4},
+    ),
+    suspect("states.LeavesNan", "dx", "{tensor} has memory in it that was never written"),
+    suspect("states.LeavesMemory", "dx", "{tensor} has memory in it that was never written"),
+    suspect("states.RoundsAtTheEnd", "dx", "{tensor} is right, but rounded to float16", arrays=FRACTIONS),
+    suspect("states.RoundsToFloat32", "dx", *ROUNDED, arrays=FRACTIONS),
+    suspect("states.RoundsToBfloat16", "dx", "{tensor} is right, but rounded to bfloat16", arrays=FRACTIONS),
+    suspect("states.SumsInFloat32", "dw", "{tensor} has float32's accuracy", arrays=FRACTIONS),
+    suspect(
+        "states.Sticks",
+        "db",
+        "A sum behind {tensor} is kept in the 16 bits of x",
+        dtype="bfloat16",
+        parameters={**SQUARE, "batch0": 300},
+        number=2,
+    ),
+    # Calls.
+    suspect("states.KeepsASum", "repeatability", "{tensor} is added to what the backward before has left: "),
+    suspect(
+        "states.KeepsASumTurned", "repeatability", "{tensor} is added to what the backward before has left, turned"
+    ),
+    suspect("states.GivesZeros", "repeatability", "{tensor} is zero in every second backward"),
+    suspect("states.KeepsTheFirst", "repeatability", "{tensor} is that of an earlier dout"),
+    suspect("states.ChangesW", "repeatability", "The backward changes w where it lies"),
+    suspect("states.ChangesItsCache", "repeatability", "The backward changes what its cache holds"),
+    suspect(
+        "states.LastX",
+        "repeatability",
+        "{tensor} is computed with the x of the last forward",
+        "A later forward replaces what this backward needs",
+    ),
+    suspect("states.LastBatch", "repeatability", "A later forward replaces what this backward needs"),
+    suspect("states.LastBackward", "repeatability", "Another call's backward replaces"),
+    suspect("states.NeverZeroes", "dw", "{tensor} is added to an array that no call sets back"),
+    suspect("states.ByTurns", "repeatability", "{tensor} has two values by turns"),
+    suspect("states.HalfABuffer", "repeatability", "Part of {tensor} is that of the call before"),
+    suspect("states.OneCallLate", "repeatability", "{tensor} is that of the call before"),
+    suspect("states.FirstWeight", "dx", "{tensor} is computed with the w of an earlier call of the same shape"),
+    suspect("states.Counts", "repeatability", "{tensor} is not the same in equal calls"),
+    suspect("states.UpdatesInTheBackward", "running_mean", "{tensor} is changed by the backward", **IN_EVAL),
+    # Other douts.
+    suspect("states.Decays", "linearity", "{tensor} has a multiple of its own array added"),
+    suspect("states.Decays", "dw", "{tensor} has a multiple of its own array added"),
+    suspect("states.AddsANumber", "linearity", "{tensor} has a number added to every entry"),
+    suspect("states.AddsX", "linearity", "{tensor} has something in it that does not depend on dout"),
+    suspect("states.Clips", "linearity", "dout, or {tensor} itself, is clipped: "),
+    suspect("states.ClipsBelow", "linearity", "dout, or {tensor} itself, is clipped from below"),
+    suspect("states.ClipsAbove", "linearity", "dout, or {tensor} itself, is clipped from above"),
+    suspect("states.Normalizes", "linearity", "dout is divided by its own size"),
+    suspect("states.LosesTheSign", "linearity", "The sign of dout is lost"),
+    suspect("states.LosesNegatives", "linearity", "The negative entries of dout are lost"),
+    suspect("states.Squares", "linearity", "dout is squared"),
+    suspect("states.CutsToIntegers", "db", "dout is cut to integers", arrays=FRACTIONS),
+    suspect("states.DividesByDout", "linearity", "Something is divided by the size of dout"),
+)
+
+
+def court(spec: str, layer: str, rank: int, dtype: str) -> tuple[Candidate, Law]:
+    adapter = load(spec, CONTRACTS, ROOT)
+    found = adapter.implementations[layer]
+    return Candidate(adapter, found, LAYER[layer]), Law(
+        LAYER[layer], Space(found.signature, found.settings, rank, dtype)
+    )
+
+
+def judged(one: Suspect, candidate: Candidate, law: Law, case: Case) -> Discrepancy | None:
+    found = OTHERS.get(one.check, tensors)(case, candidate, law).get(one.check)
+    return found if isinstance(found, Discrepancy) else None
+
+
+def incident(one: Suspect) -> Incident:
+    """The failure of a suspect in its case."""
+    module, name = one.name.split(".")
+    candidate, law = court(f"tests.suspects.{module}:{name}", one.layer, one.rank, one.dtype)
+    if one.check in LISTED:
+        cases = list(getattr(law.layer, LISTED[one.check])(law.space))
+    else:
+        configuration = law.layer.build({**law.layer.base(law.space), **one.parameters}, law.space)
+        assert configuration is not None
+        fill = list(law.layer.fills(configuration, law.space))[one.number]
+        arrays = {name: np.array(numbers, fill.precision.dtype) for name, numbers in one.arrays.items()}
+        case = fill.with_arrays({**fill.arrays, **arrays})
+        cases = [arranged(case, one.layouts, law.layer.has_meaning) if one.layouts else case]
+        assert dict(cases[0].layouts) == one.layouts
+        # What is kept from one call to the next has to come from somewhere.
+        judged(one, candidate, law, replace(other_of(case), layouts={}))
+    failing = [(case, found) for case in cases if (found := judged(one, candidate, law, case)) is not None]
+    assert failing, "the suspect passes"
+    case, found = failing[one.number if one.check in LISTED else 0]
+    return Incident(one.check, case, law, candidate, found)
+
+
+def told(failure: Incident) -> list[str]:
+    """The sentences of all suspicions that hold."""
+    with quiet(Counter()):
+        return [
+            suspicion.sentence
+            for suspicion in SUSPICIONS
+            if (not suspicion.checks or failure.check in suspicion.checks) and suspicion.holds(failure)
+        ]
+
+
+@pytest.mark.parametrize("one", SUSPECTS, ids=str)
+def test_what_holds_of_a_suspect_is_what_is_wrong_with_it(one: Suspect) -> None:
+    with quiet(Counter()):
+        found = told(incident(one))
+    assert sorted(found) == sorted({s for s in found for begin in one.told if s.startswith(begin)})
+    assert all(any(sentence.startswith(begin) for sentence in found) for begin in one.told), found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message", "begin"),
+    [
+        ("float32", "dw has dtype float64, must be float32.", "{tensor} is float64 whatever x is"),
+        ("bfloat16", "dgamma has dtype bfloat16, must be float32.", "{tensor} has the dtype of x"),
+        ("bfloat16", "dw has dtype float32, must be bfloat16.", "{tensor} is left in float32"),
+        ("float64", "dw has dtype float32, must be float64.", "{tensor} is computed in a shorter format"),
+        ("float32", "dw has dtype int64, must be float32.", "{tensor} is an array of integers"),
+    ],
+)
+def test_a_wrong_dtype_says_where_it_comes_from(dtype: str, message: str, begin: str) -> None:
+    failure = incident(next(one for one in SUSPECTS if one.name == "forms.NoneForDb"))
+    case = replace(failure.case, dtype=dtype)
+    found = Discrepancy("dtype", "dw", message)
+    (sentence,) = told(replace(failure, check="dw", case=case, found=found))
+    assert sentence.startswith(begin)
+
+
+NAMES = re.compile(r"\b(x|w|b|gamma|beta|dout|running_mean|running_var)\b")
+
+
+def test_every_suspicion_is_tried() -> None:
+    """Those that differ in the name of an array are one."""
+    begins = [NAMES.sub("", begin) for one in SUSPECTS for begin in one.told]
+    dtypes = re.compile(r"float64 whatever|the dtype of|left in float32|computed in a shorter|array of integers")
+    left = [s.sentence for s in SUSPICIONS if not any(NAMES.sub("", s.sentence).startswith(b) for b in begins)]
+    assert [sentence for sentence in left if not dtypes.search(sentence)] == []
+
+
+def test_a_sentence_is_one_and_is_told_once() -> None:
+    sentences = [suspicion.sentence for suspicion in SUSPICIONS]
+    assert len(set(sentences)) == len(sentences)
+    for sentence in sentences:
+        assert sentence.endswith(".")
+        assert set(re.findall(r"\{(\w*)\}", sentence)) <= {"tensor"}
