@@ -16,7 +16,7 @@ from backproof.conformance.case import Array
 from backproof.conformance.layer import Layer
 from backproof.conformance.precision import PRECISIONS
 from backproof.conformance.properties import LISTED, OTHERS
-from backproof.conformance.region import EVERYWHERE
+from backproof.conformance.region import EVERYWHERE, SOMEHOW_EVERYWHERE
 from backproof.conformance.report import in_layout
 from backproof.conformance.same_cause import AfterForward, Relation, SameCause
 from backproof.conformance.session import Verdict
@@ -242,8 +242,12 @@ class _Facts:
             return f"accepts {failed} of {failed + passed} cases that have no meaning"
         if self.found.region == EVERYWHERE:
             return f"fails{like_this} in all {failed} cases" if failed > 1 else f"fails{like_this} in the one case"
+        if self.found.region == SOMEHOW_EVERYWHERE:
+            return f"fails{like_this} in all {failed} configurations, though not with any numbers"
         if self.found.region:
-            return f"fails{like_this} where {self.found.region}: {failed} of {failed}; elsewhere 0 of {passed} failed"
+            inside, unit = self.found.inside, " configurations" if self.found.configurations else ""
+            where = f"fails{like_this} {'only ' if inside else ''}where {self.found.region}"
+            return f"{where}: {failed} of {failed + inside}{unit}; elsewhere 0 of {passed - inside} failed"
         total, judged = f"{failed} of {failed + passed}", "" if passed else "; no case passed"
         return f"fails{like_this} in {total} cases{judged}"
 

@@ -12,15 +12,16 @@ from backproof.conformance.accuracy import in_words
 from backproof.conformance.case import Case
 from backproof.conformance.clock import now
 from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, diagnose
+from backproof.conformance.evidence import Inquiry
 from backproof.conformance.law import Law
 from backproof.conformance.mistake import Mistake
 from backproof.conformance.properties import COMPARING, LISTED, OTHERS, RESULTS, Property, tensors
 from backproof.conformance.properties.memory_layout import arrangements
 from backproof.conformance.reduce import plainer, reduced
-from backproof.conformance.region import EVERYWHERE
+from backproof.conformance.region import EVERYWHERE, Rule
 from backproof.conformance.search import Search
 from backproof.conformance.tally import Counterexample, Tally
-from backproof.conformance.verdict import Discrepancy, Kind
+from backproof.conformance.verdict import Discrepancy, Kind, Status
 
 if TYPE_CHECKING:
     from backproof.conformance.allowance import Allowance
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 MOST_FAILURES = 3
 #: What else is accepted without meaning, named in the sentence.
 MOST_FLAWS = 4
-#: Of an item's seconds so many parts go into making a case smaller, and into trying whatever is smaller than that.
-REDUCING, SEARCHING = 0.4, 0.75
+#: When, of an item's time, making the case smaller ends, then trying whatever is smaller, then looking for causes; the
+#: rest is for the region.
+REDUCING, SEARCHING, DIAGNOSING = 0.35, 0.6, 0.75
 
 USED_UP = "failures before this one used up the time for explaining: run it alone for its smallest case and its cause"
 KNOWN = "it is a known failure"
@@ -87,7 +89,9 @@ class Explainer:
             return False
 
         begun = now()
-        reducing, searching = (begun + share * (until - begun) for share in (REDUCING, SEARCHING))
+        reducing, searching, diagnosing = (
+            begun + share * (until - begun) for share in (REDUCING, SEARCHING, DIAGNOSING)
+        )
         case, proved, smaller, plain = first, False, 0, False
         steady = fails(law, first)
         if steady and check in LISTED:
@@ -104,7 +108,8 @@ class Explainer:
         if not steady:
             case, law, told[first] = start
             proved, smaller, plain = False, 0, False
-        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, until)
+        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, diagnosing)
+        rule = self._rule(check, kind, case, failing, tally, until) if steady else None
         return self._told(
             check,
             told[case],
@@ -117,6 +122,7 @@ class Explainer:
             steady=steady,
             plain=plain,
             diagnosis=diagnosis,
+            rule=rule,
         )
 
     def _told(
@@ -133,15 +139,14 @@ class Explainer:
         steady: bool = True,
         plain: bool = False,
         diagnosis: Diagnosis | None = None,
+        rule: Rule | None = None,
         unexplained: str | None = None,
     ) -> Counterexample:
-        where = None
         if case.flaw is not None:
             flaws = [flaw for entry in failing if (flaw := entry[0].flaw) is not None and flaw != case.flaw]
             message = found.message + _also(list(dict.fromkeys(flaw.words for flaw in flaws)))
         else:
             law.confirm(case)
-            where = self._hearing.region([entry[0] for entry in failing], tally.passed)
             message = in_words(check, found.message, failing, self._hearing.candidate)
         diagnosis = diagnosis or Diagnosis()
         return Counterexample(
@@ -150,9 +155,11 @@ class Explainer:
             law,
             proved,
             smaller_cases,
-            where,
-            len(failing),
-            len(tally.passed),
+            None if rule is None else rule.words,
+            len(failing) if rule is None else rule.failed,
+            len(tally.passed) if rule is None else rule.passed,
+            0 if rule is None else rule.inside,
+            rule is not None and rule.configurations,
             steady,
             plain,
             diagnosis.sentences,
@@ -184,6 +191,48 @@ class Explainer:
             evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing, beside)
             self._diagnoses[key] = diagnose(evidence, named, known, until)
         return self._diagnoses[key]
+
+    def _rule(
+        self, check: str, kind: Kind, start: Case, failing: Sequence[Failing], tally: Tally, until: float
+    ) -> Rule | None:
+        """Where the item fails in this kind; None if no rule says it."""
+        property_, candidate = OTHERS.get(check, tensors), self._hearing.candidate
+
+        def judge(case: Case, law: Law) -> bool | None:
+            found = property_(case, candidate, law).get(check)
+            if isinstance(found, Discrepancy):
+                return True if found.kind == kind else None
+            return False if found is Status.RIGHT else None
+
+        bad = [case for case, _, _ in failing]
+        if check == "memory_layout" and not start.layouts:
+            start = min((case for case in bad if case.layouts), key=lambda case: case.key, default=start)
+        return self._inquiry(check, judge, until).rule(start, bad, tally.passed)
+
+    def refused_where(self, check: str, until: float) -> Rule | None:
+        """Where the candidate refuses; None if no rule says it."""
+        property_, candidate = OTHERS.get(check, tensors), self._hearing.candidate
+        tally = self._hearing.tally(check)
+
+        def judge(case: Case, law: Law) -> bool | None:
+            found = property_(case, candidate, law).get(check)
+            if found is Status.UNSUPPORTED:
+                return True
+            return False if found is Status.RIGHT or isinstance(found, Discrepancy) else None
+
+        accepted = [*tally.passed, *(case for case, _, _ in tally.failed)]
+        start = min(tally.refused, key=lambda case: case.key)
+        return self._inquiry(check, judge, until).rule(start, tally.refused, accepted)
+
+    def _inquiry(self, check: str, judge: Callable[[Case, Law], bool | None], until: float) -> Inquiry:
+        return Inquiry(
+            self._hearing.laws,
+            judge,
+            seed=self._hearing.seed,
+            seconds=max(0.0, until - now()),
+            arranged=check == "memory_layout",
+            closed=check == "rejection",
+        )
 
     def _named(self, until: float) -> dict[str, tuple[Mistake, ...]]:
         """The mistakes that explain the tensors of this hearing, by the tensor, whatever was asked for before."""

@@ -17,6 +17,7 @@ from backproof.conformance.adapter import Adapter
 from backproof.conformance.allowance import Allowance
 from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case, Configuration
+from backproof.conformance.clock import now
 from backproof.conformance.draw import drawn
 from backproof.conformance.explain import Explainer
 from backproof.conformance.law import Law
@@ -24,7 +25,7 @@ from backproof.conformance.layer import Layer, Part, Space
 from backproof.conformance.profile import Profile
 from backproof.conformance.properties import LISTED, OF_SOME, OTHERS, tensors
 from backproof.conformance.properties.memory_layout import refused
-from backproof.conformance.region import cells_of, region
+from backproof.conformance.region import Rule, cells_of
 from backproof.conformance.sweep import swept
 from backproof.conformance.tally import Counterexample, Tally
 from backproof.conformance.verdict import Discrepancy, Status
@@ -34,6 +35,9 @@ ARRANGEMENTS = 3
 #: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
 SELDOM = 3
 
+
+#: For finding out where an item's cases are refused.
+REFUSAL_SECONDS = 0.5
 
 #: Added to the seed for cases that are drawn in the place of others.
 REDRAWN = 2**64
@@ -71,6 +75,7 @@ class Hearing:
         self.layouts_judged: Counter[tuple[str, str]] = Counter()
         self.layouts_refused: Counter[tuple[str, str]] = Counter()
         self._others: dict[str, Tally] = {}
+        self._refusals: dict[str, Rule | None] = {}
         self._cells: dict[Configuration, frozenset[str]] = {}
 
     @property
@@ -238,13 +243,6 @@ class Hearing:
         found = self._cells[configuration]
         return found.union(layouts.cells_of(case)) if case.layouts else found
 
-    def region(self, failed: Sequence[Case], passed: Sequence[Case]) -> str | None:
-        """Where it fails, in words; None if no rule separates what failed from what passed."""
-        in_memory = dict.fromkeys(cell for case in failed for cell in layouts.cells_of(case))
-        cells_of = self._cells_of
-        order = (*in_memory, *self.layer.cells)
-        return region(order, [cells_of(case) for case in failed], [cells_of(case) for case in passed])
-
     def refusals(self, check: str) -> str | None:
         """Where the implementation refused, in words; None if it did not."""
         tally, told = self.tally(check), []
@@ -252,14 +250,19 @@ class Hearing:
             told.append(self._refused_layouts())
         if tally.refused:
             accepted = [*tally.passed, *(case for case, _, _ in tally.failed)]
-            where, count = self.region(tally.refused, accepted), len(tally.refused)
-            unknown = where is None or not accepted
-            told.append(
-                f"refused {count} of {count + len(accepted)} cases"
-                if unknown
-                else f"refused where {where}: {count} of {count}"
-            )
+            count = len(tally.refused)
+            rule = self._refused_where(check) if accepted else None
+            if rule is None or rule.inside:
+                told.append(f"refused {count} of {count + len(accepted)} cases")
+            else:
+                told.append(f"refused where {rule.words}: {rule.failed} of {rule.failed}")
         return "; ".join(told) or None
+
+    def _refused_where(self, check: str) -> Rule | None:
+        if check not in self._refusals:
+            with quiet(self.warned):
+                self._refusals[check] = self._explainer.refused_where(check, now() + REFUSAL_SECONDS)
+        return self._refusals[check]
 
     def _refused_layouts(self) -> str:
         """Such as "from_numpy does not take: negative stride (x, w, dout), 31 of 31"."""

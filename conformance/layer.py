@@ -15,6 +15,7 @@ from backproof.conformance.tape import Tape
 
 if TYPE_CHECKING:
     from backproof.conformance.mistake import Mistake
+    from backproof.conformance.trait import Traits
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,10 @@ class Layer(ABC):
     def mistakes(self) -> Sequence[Mistake]:
         """Known ways to be wrong in this layer, the simplest first."""
         return ()
+
+    def traits(self) -> Traits | None:
+        """What may be said of the layer's cases, for the rule that tells where an implementation fails."""
+        return None
 
     def extremes(self, space: Space) -> Iterator[Case]:
         """The cases of the item `stability`, the smallest first."""

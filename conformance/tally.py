@@ -14,6 +14,9 @@ from backproof.conformance.verdict import Discrepancy, Status
 class Counterexample:
     """The smallest failing case found for one item and one kind of failure.
 
+    `region` is where it fails, in words, and `failed` and `passed` are what that was held against; without one they are
+    the cases that were judged.
+
     `proved`: every configuration with meaning that is smaller was judged with every fill, and none failed alike; else
     `smaller_cases` says how many were.
     """
@@ -26,6 +29,10 @@ class Counterexample:
     region: str | None
     failed: int
     passed: int
+    #: In how many of the passing cases the region holds too: it is then only where all failures lie.
+    inside: int = 0
+    #: Whether `failed`, `passed` and `inside` count configurations: some numbers hide the fault.
+    configurations: bool = False
     #: False where the case failed once and did not when it was asked again.
     steady: bool = True
     #: Whether every number is 0, or 1, or fails no more when it is made plainer.

@@ -31,6 +31,7 @@ from backproof.reference.contracts import BATCHNORM
 
 if TYPE_CHECKING:
     from backproof.conformance.mistake import Mistake
+    from backproof.conformance.trait import Traits
 
 #: Every eps that is asked, the plain one first.
 EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)
@@ -498,6 +499,12 @@ class BatchNorm(Layer):
         from backproof.reference.mistakes import batchnorm as catalogue
 
         return catalogue.MISTAKES
+
+    def traits(self) -> Traits:
+        """What may be said of its cases."""
+        from backproof.reference.traits import batchnorm as vocabulary
+
+        return vocabulary.TRAITS
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels behind the spatial axes."""

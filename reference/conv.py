@@ -43,6 +43,7 @@ from backproof.reference.windows import (
 
 if TYPE_CHECKING:
     from backproof.conformance.mistake import Mistake
+    from backproof.conformance.trait import Traits
 
 
 class Sizes(NamedTuple):
@@ -575,6 +576,12 @@ class Conv(Layer):
         from backproof.reference.mistakes import conv as catalogue
 
         return catalogue.MISTAKES
+
+    def traits(self) -> Traits:
+        """What may be said of its cases."""
+        from backproof.reference.traits import conv as vocabulary
+
+        return vocabulary.TRAITS
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "channels_last" moves the channels of x and out behind the spatial axes."""

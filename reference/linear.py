@@ -23,6 +23,7 @@ from backproof.reference.contracts import LINEAR
 
 if TYPE_CHECKING:
     from backproof.conformance.mistake import Mistake
+    from backproof.conformance.trait import Traits
 
 LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
 FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -237,6 +238,12 @@ class Linear(Layer):
         from backproof.reference.mistakes import linear as catalogue
 
         return catalogue.MISTAKES
+
+    def traits(self) -> Traits:
+        """What may be said of its cases."""
+        from backproof.reference.traits import linear as vocabulary
+
+        return vocabulary.TRAITS
 
     def permutation(self, tensor: str, dimensions: int, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
         """ "oi" exchanges the axes of w."""

@@ -138,7 +138,8 @@ def minimality(failure: Mapping[str, Any]) -> str:
 
 def where(failure: Mapping[str, Any]) -> str | None:
     """Which cases fail, with their counts where they are known."""
-    region, counts = failure["region"], failure.get("region_counts")
+    within, counts = failure.get("within"), failure.get("region_counts")
+    region = failure["region"] or within
     if region is None:
         if not counts:
             return None
@@ -150,9 +151,13 @@ def where(failure: Mapping[str, Any]) -> str | None:
         return (
             "It fails in the one case that was judged." if of == 1 else f"It fails in all {of} cases that were judged."
         )
+    if region == "every configuration":
+        return "It fails in every configuration, though not with any numbers."
+    where = f"It fails {'only ' if within else ''}where {region}"
     if not counts:
-        return f"It fails where {region}."
-    return f"It fails where {region}: {counts['failed']} of {counts['of']} failed; otherwise 0 of {counts['passed']}."
+        return f"{where}."
+    unit = " configurations" if counts.get("configurations") else ""
+    return f"{where}: {counts['failed']} of {counts['of']}{unit} failed; otherwise 0 of {counts['passed']}."
 
 
 def again(content: Mapping[str, Any], item: Mapping[str, Any]) -> str:
