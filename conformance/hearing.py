@@ -252,10 +252,10 @@ class Hearing:
             accepted = [*tally.passed, *(case for case, _, _ in tally.failed)]
             count = len(tally.refused)
             rule = self._refused_where(check) if accepted else None
-            if rule is None or rule.inside:
+            if rule is None or any(map(rule.holds, accepted)):
                 told.append(f"refused {count} of {count + len(accepted)} cases")
             else:
-                told.append(f"refused where {rule.words}: {rule.failed} of {rule.failed}")
+                told.append(f"refused where {rule.words}: {count} of {count}")
         return "; ".join(told) or None
 
     def _refused_where(self, check: str) -> Rule | None:

@@ -198,7 +198,7 @@ def test_a_refused_layout_is_unsupported_and_told(tmp_path: Path) -> None:
     assert tally.counts[Status.UNSUPPORTED] > 0
     told = heard.refusals("memory_layout")
     assert told is not None
-    assert told.startswith("refused where dout not contiguous: ")
+    assert told.startswith("refused where dout is not contiguous")
 
 
 def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
