@@ -19,6 +19,9 @@ FEWEST = 3
 #: Two ratios are the same within this.
 SAME = 1e-6
 
+#: A result is nearly right if it is off by less than this part of it.
+NEARLY = 1e-3
+
 #: Where along a coordinate of some size all wrong entries may lie, the most telling first; and the least size.
 _PLACES: tuple[tuple[str, int, Callable[[Array, int], Array]], ...] = (
     ("only in the last {}", 2, lambda at, size: at == size - 1),
@@ -94,6 +97,10 @@ def _sizes(errors: Sequence[_Error]) -> Iterator[str]:
         return
     if (expected != 0).all():
         ratios = got / expected
+        off = np.abs(ratios - 1).max()
+        if off < NEARLY:
+            yield f"is nearly right where it is wrong: off by {off:.1g} of what it must be, at most"
+            return
         if np.ptp(ratios) <= SAME * np.abs(ratios).max():
             yield f"is {number(ratios[0])} times what it must be, wherever it is wrong"
             return
