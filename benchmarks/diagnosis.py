@@ -5,6 +5,7 @@
     python benchmarks/diagnosis.py NAME ...                those whose names have one of these parts
     python benchmarks/diagnosis.py --spec mypkg.adapter    any other adapter, all of its items
     python benchmarks/diagnosis.py --unnamed               only those of which no item is explained
+    python benchmarks/diagnosis.py --unseen                faults whose author had not read the catalogue (unseen.py)
 
 For every fault its cause as the gallery has it, and for each of its failing items what the suite tells: sentences of
 known mistakes, or where the error sits. A reader says which are right.
@@ -20,6 +21,8 @@ from functools import partial
 from multiprocessing import get_context
 from time import perf_counter
 
+from unseen import UNSEEN, Unseen
+
 from backproof.conformance.adapter import load
 from backproof.conformance.hearing import Hearing
 from backproof.conformance.profile import PROFILES
@@ -28,7 +31,7 @@ from backproof.plugins.gallery import FAULTS, Fault
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
-FAULT = {fault.name: fault for fault in FAULTS}
+FAULT: dict[str, Fault | Unseen] = {fault.name: fault for fault in (*FAULTS, *UNSEEN)}
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,10 @@ def of_fault(name: str, profile: str, everything: bool) -> list[Told]:
     return told(fault.spec, [fault.layer], () if everything else fault.caught_by, profile)
 
 
-def chosen(names: Sequence[str], layer: str | None) -> list[Fault]:
+def chosen(names: Sequence[str], layer: str | None, unseen: bool) -> list[Fault | Unseen]:
     """The faults that are asked for."""
-    in_layer = [fault for fault in FAULTS if layer in (None, fault.layer)]
+    everything: Sequence[Fault | Unseen] = UNSEEN if unseen else FAULTS
+    in_layer = [fault for fault in everything if layer in (None, fault.layer)]
     return [fault for fault in in_layer if not names or any(name in fault.name for name in names)]
 
 
@@ -100,12 +104,13 @@ def main() -> int:
     parser.add_argument("--spec", help="an adapter that is not in the gallery")
     parser.add_argument("--everything", action="store_true", help="all failing items, not those named for the fault")
     parser.add_argument("--unnamed", action="store_true")
+    parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.spec:
         print_told(told(options.spec, list(LAYER), (), options.profile))
         return 0
-    faults = chosen(options.names, options.layer)
+    faults = chosen(options.names, options.layer, options.unseen)
     ask = partial(of_fault, profile=options.profile, everything=options.everything)
     if options.processes == 1:
         results = map(ask, [fault.name for fault in faults])

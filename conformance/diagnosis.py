@@ -92,7 +92,9 @@ def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, 
     if not mistakes:
         suspected = [suspicion for suspicion in SUSPICIONS if now() < until and _holds(suspicion, evidence)]
         sentences = [suspicion.sentence.replace("{tensor}", evidence.tensor) for suspicion in suspected]
-    step = next((mistake.step for mistake in mistakes if mistake.step), None)
+    # The steps of the backward say nothing of a result of the forward.
+    backward = evidence.tensor.startswith("d") or evidence.check in COMPARING
+    step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
     where = () if sentences else site(evidence.candidate, evidence.failing)
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes))
 

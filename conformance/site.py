@@ -27,9 +27,9 @@ _PLACES: tuple[tuple[str, int, Callable[[Array, int], Array]], ...] = (
     ("only in the last {}", 2, lambda at, size: at == size - 1),
     ("only in the first {}", 2, lambda at, size: at == 0),
     ("only in the first and the last {}", 3, lambda at, size: (at == 0) | (at == size - 1)),
-    ("in every {} but the first", 2, lambda at, size: at > 0),
-    ("in every {} but the last", 2, lambda at, size: at < size - 1),
-    ("in every {} but the first and the last", 3, lambda at, size: (at > 0) & (at < size - 1)),
+    ("nowhere in the first {}", 2, lambda at, size: at > 0),
+    ("nowhere in the last {}", 2, lambda at, size: at < size - 1),
+    ("neither in the first nor in the last {}", 3, lambda at, size: (at > 0) & (at < size - 1)),
     ("only in every other {}, from the first", 3, lambda at, size: at % 2 == 0),
     ("only in every other {}, from the second", 3, lambda at, size: at % 2 == 1),
 )

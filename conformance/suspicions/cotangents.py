@@ -16,6 +16,7 @@ CHECKS = ("linearity",)
 #: Factors that are far above and far below what anybody clips at; the same in 16 bits.
 FAR, NEAR = 2.0**20, 2.0**-20
 FAR_LOW, NEAR_LOW = 2.0**9, 2.0**-6
+FRACTIONS = np.array([0.25, 0.5, 0.125, 0.375, 0.75])
 U = np.array([1, 2, -3, -2, 3, -1, 4], dtype=np.float64)
 
 
@@ -149,10 +150,15 @@ def _squared(incident: Incident, case: Case) -> bool:
 
 
 def _integers(incident: Incident, case: Case) -> bool:
-    """Whether what stands behind the point of dout makes no difference."""
+    """Whether what stands behind the point of dout makes no difference, and all is right where nothing does."""
     dout = np.abs(_dense(case))
-    found = _pulls(incident, case, dout, dout + 0.25, 2 * dout)
-    return bool(found) and bool(found[0].any()) and alike(found[0], found[1]) and alike(found[2], 2 * found[0])
+    behind = dout + np.resize(FRACTIONS, dout.shape)
+    found = _pulls(incident, case, dout, behind)
+    tensor = incident.found.tensor or ""
+    if not found or not found[0].any() or not alike(found[0], found[1]):
+        return False
+    whole, cut = case.with_dout(dout), case.with_dout(behind)
+    return is_right(incident, whole, tensor, found[0]) and not is_right(incident, cut, tensor, found[1])
 
 
 def _divides_by_dout(incident: Incident) -> bool:

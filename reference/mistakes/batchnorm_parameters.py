@@ -186,7 +186,7 @@ def _weights() -> Iterator[Mistake]:
             step=9,
         )
     yield mistake(
-        "{tensor} takes out for xhat: what the cache holds has been scaled and shifted.",
+        "{tensor} takes out, which has been scaled and shifted, where xhat belongs.",
         "dx dgamma",
         lambda s: _cached(s, s.out),
         step=9,

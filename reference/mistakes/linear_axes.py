@@ -13,22 +13,22 @@ from backproof.reference.mistakes.linear_rows import Rows, changed, made
 
 TRANSPOSED = (
     made(
-        "{tensor} is transposed: it is dout^T x, where x^T dout is needed.",
+        "{tensor} is transposed: the two factors of the product, x and dout, are exchanged.",
         "dw",
         lambda rows: {"dw": rows.dout.T @ rows.x},
     ),
     made(
-        "{tensor} is dout w where dout w^T is needed: w is not transposed, which only a square w allows.",
+        "{tensor} multiplies dout with w the wrong way round: a transposition of w is missing, or one too many.",
         "dx",
         lambda rows: {"dx": rows.stacked(rows.dout @ rows.w)} if rows.sizes[1] == rows.sizes[2] else None,
     ),
     made(
-        "{tensor} is x w^T + b where x w + b is needed: w is transposed, which only a square w allows.",
+        "{tensor} multiplies x with w the wrong way round: a transposition of w is missing, or one too many.",
         "out",
         lambda rows: {"out": rows.stacked(rows.x @ rows.w.T + rows.bias)} if rows.sizes[1] == rows.sizes[2] else None,
     ),
     made(
-        "{tensor} is transposed: it is dout^T x, where x^T dout is needed.",
+        "{tensor} is transposed: the two factors of the product, x and dout, are exchanged.",
         "dw",
         lambda rows: {"dw": rows.dout.T @ rows.x} if rows.sizes[1] == rows.sizes[2] else None,
     ),
