@@ -118,7 +118,7 @@ SLIPS: tuple[tuple[Make, str, str, int], ...] = (
         3,
     ),
     (lambda x, w, b, g: {"dw": g.T @ x}, "dw", "{tensor} is transposed", 2),
-    (square_only, "dx", "{tensor} is dout w where dout w^T is needed", 2),
+    (square_only, "dx", "{tensor} multiplies dout with w the wrong way round", 2),
     (lambda x, w, b, g: {"dx": g @ w.reshape(w.shape[::-1])}, "dx", "{tensor} is computed with w reshaped", 2),
     (lambda x, w, b, g: {"dx": right(x, w, b, g)["dw"]}, "dx", "{tensor} is what dw should be", 2),
     (lambda x, w, b, g: {"dx": rows_of(g @ w.T)}, "dx", "{tensor} is left flattened", 3),

@@ -87,7 +87,7 @@ def returned(words: str, tensor: str, axes: Callable[[int], tuple[int, ...]]) ->
             return None
         return {tensor: lambda: result}
 
-    return mistake(f"{{tensor}} is returned with its axes in the order {words}.", tensor, makers)
+    return mistake(f"{{tensor}} is returned with its axes in the order {words}, where (N, C, *S) stands for the right one.", tensor, makers)
 
 
 #: The steps from one entry to the next along all axes but the last, of the sizes; None: they are right.
