@@ -87,7 +87,9 @@ def returned(words: str, tensor: str, axes: Callable[[int], tuple[int, ...]]) ->
             return None
         return {tensor: lambda: result}
 
-    return mistake(f"{{tensor}} is returned with its axes in the order {words}, where (N, C, *S) stands for the right one.", tensor, makers)
+    # The layer's own layout may be another: the names are those of the axes with the channels first.
+    sentence = f"{{tensor}} is returned with its axes in the order {words}, as they are named with the channels first."
+    return mistake(sentence, tensor, makers)
 
 
 #: The steps from one entry to the next along all axes but the last, of the sizes; None: they are right.
