@@ -110,9 +110,10 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
     # Where the candidate raises instead, a mistake must not have a wrong number.
     passing = [*_sample(evidence.passing, MOST_PASSING), *((c, law) for c, law, _ in _sample(without, MOST_INCIDENTS))]
     tensors = {wrong.tensor for wrong in seen}
+    fitting: list[Mistake] = []
     for mistake in catalogue:
         if now() >= until:
-            return
+            break
         if not tensors.issubset(mistake.tensors):
             continue
         nearness = []
@@ -124,7 +125,17 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
         else:
             clear = any(near.clear for near in nearness) or all(near.nearer for near in nearness)
             if clear and all(_gives_right(mistake, evidence, case, law) for case, law in passing):
-                yield mistake
+                fitting.append(mistake)
+    # Few are left: they have to account for every case that there is time for, not for some alone.
+    for mistake in fitting:
+        wrong = any(_contradicts(mistake, evidence, entry) for entry in (*evidence.failing, *numbers) if now() < until)
+        if not wrong and all(now() >= until or _gives_right(mistake, evidence, *entry) for entry in evidence.passing):
+            yield mistake
+
+
+def _contradicts(mistake: Mistake, evidence: Evidence, failing: Failing) -> bool:
+    wrong = _wrong(failing, evidence)
+    return wrong is None or wrong.nearness(mistake) is None
 
 
 class _Nearness(NamedTuple):

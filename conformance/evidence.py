@@ -261,6 +261,7 @@ class Inquiry:
     def rule(self, start: Case, failed: Sequence[Case], passed: Sequence[Case]) -> Rule | None:
         """The shortest rule that nothing contradicts; `start` is the smallest case that fails."""
         self._largest = start.configuration.elements
+        self.evidence.add(start, True)
         for case in _some(failed):
             self.evidence.add(case, True)
         for case in _some(passed):

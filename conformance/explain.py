@@ -33,7 +33,9 @@ MOST_FAILURES = 3
 MOST_FLAWS = 4
 #: When, of an item's time, making the case smaller ends, then trying whatever is smaller, then looking for causes; the
 #: rest is for the region.
-REDUCING, SEARCHING, DIAGNOSING = 0.35, 0.6, 0.75
+REDUCING, SEARCHING, DIAGNOSING = 0.3, 0.5, 0.8
+#: So often a case has to fail before it is said to fail every time.
+STEADY = 5
 
 USED_UP = "failures before this one used up the time for explaining: run it alone for its smallest case and its cause"
 KNOWN = "it is a known failure"
@@ -104,7 +106,7 @@ class Explainer:
                 case = self._in_layouts(found.case, law, fails) if check == "memory_layout" else found.case
                 case, plain = plainer(case, partial(fails, law), layer, law.space, searching)
             proved, smaller = found.complete, found.cases
-        steady = steady and fails(law, case)
+        steady = steady and all(fails(law, case) for _ in range(STEADY))
         if not steady:
             case, law, told[first] = start
             proved, smaller, plain = False, 0, False

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from backproof.conformance.candidate import Candidate
 from backproof.conformance.case import Case, Configuration
 from backproof.conformance.clock import now
 from backproof.conformance.draw import drawn
-from backproof.conformance.explain import Explainer
 from backproof.conformance.law import Law
 from backproof.conformance.layer import Layer, Part, Space
 from backproof.conformance.profile import Profile
@@ -29,6 +29,9 @@ from backproof.conformance.region import Rule, cells_of
 from backproof.conformance.sweep import swept
 from backproof.conformance.tally import Counterexample, Tally
 from backproof.conformance.verdict import Discrepancy, Status
+
+if TYPE_CHECKING:
+    from backproof.conformance.explain import Explainer
 
 #: How often each case of `memory_layout` is asked, in different layouts.
 ARRANGEMENTS = 3
@@ -287,6 +290,9 @@ class Hearing:
 
     @cached_property
     def _explainer(self) -> Explainer:
+        # Late: where all passes nothing of this is imported.
+        from backproof.conformance.explain import Explainer
+
         return Explainer(self)
 
 

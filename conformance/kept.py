@@ -121,7 +121,7 @@ def write_whole(file: Path, content: str | bytes) -> None:
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
         # mkstemp makes files for their owner alone; this one is as readable as any other.
         mask = os.umask(0)
         os.umask(mask)

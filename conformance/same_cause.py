@@ -99,13 +99,11 @@ class Ledger:
     def _after_forward(self, verdict: Verdict, causes: Sequence[Cause]) -> AfterForward | None:
         """Where the output is wrong its gradients are told in a line."""
         out, founds = self._before(verdict, "out"), verdict.counterexamples
-        if out is None or not _is_gradient(verdict) or any(found.discrepancy.kind == "refused" for found in founds):
+        if out is None or not _is_gradient(verdict) or not all(f.discrepancy.kind in INHERITED for f in founds):
             return None
         if not any(found.discrepancy.kind in INHERITED for found in out.verdict.counterexamples):
             return None
-        failed = sum(found.failed for found in founds)
-        judged = failed + max(found.passed for found in founds)
-        first = f"{verdict.item.check} is wrong too, in {failed} of {judged} cases, as the forward is"
+        first = f"{verdict.item.check} is wrong too, as the forward is"
         own = [found.diagnosis for found, cause in zip(founds, causes, strict=True) if cause not in out.causes]
         sentences = tuple(dict.fromkeys(sentence for diagnosis in own for sentence in diagnosis))
         return AfterForward(out.identifier, f"{first}: mend out first ({out.identifier}).", sentences)
@@ -151,6 +149,24 @@ def grouped(failures: Iterable[tuple[str, str, Sequence[str]]]) -> list[Group]:
             words.setdefault(key, _either(diagnosis))
             members.setdefault(key, {})[identifier] = None
     return [(words[key], tuple(names)) for key, names in members.items() if len(names) > 1]
+
+
+def told_before(items: Iterable[tuple[str, str, Sequence[Sequence[str]]]]) -> dict[str, str]:
+    """Of items all of whose failures have causes of an earlier one, by their identifiers, the first such item.
+
+    From the identifier, the layer and the diagnoses of every item, in the order of the report.
+    """
+    listed = list(items)
+    tensors = {identifier.split("::")[2] for identifier, _, _ in listed}
+    causes: dict[tuple[str, str], set[Cause]] = {}
+    found: dict[str, str] = {}
+    for identifier, layer, diagnoses in listed:
+        own = {_cause(diagnosis, tensors) for diagnosis in diagnoses}
+        earlier = [name for (other, name), there in causes.items() if other == layer and own <= there]
+        if earlier and diagnoses and all(diagnoses):
+            found[identifier] = earlier[0]
+        causes[layer, identifier] = own
+    return found
 
 
 def same_reason(words: str, identifiers: Sequence[str]) -> str:

@@ -19,12 +19,10 @@ from backproof.conformance import report, xfails
 from backproof.conformance.account import coverage
 from backproof.conformance.adapter import AdapterError, load
 from backproof.conformance.kept import Store, write_whole
-from backproof.conformance.pages import annotations as workflow
 from backproof.conformance.profile import PROFILES, Profile
 from backproof.conformance.properties import LISTED
 from backproof.conformance.reproduction import Reproductions
-from backproof.conformance.same_cause import Group as Cause
-from backproof.conformance.same_cause import Ledger, grouped, same_reason
+from backproof.conformance.same_cause import Ledger, grouped, same_reason, told_before
 from backproof.conformance.session import Session
 from backproof.plugins import items
 from backproof.plugins.items import Group
@@ -282,7 +280,9 @@ class Conformance:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
         if "GITHUB_ACTIONS" in os.environ:
             root = Path(os.environ.get("GITHUB_WORKSPACE") or self.config.invocation_params.dir)
-            self._annotations = workflow.annotations(content, self.adapter, root)
+            from backproof.conformance.pages.annotations import annotations
+
+            self._annotations = annotations(content, self.adapter, root)
 
     def _complete(self) -> bool:
         return all(self._identifier(item) in self.records for item in self.session.items)
@@ -301,9 +301,8 @@ class Conformance:
         """The JSON report, of which the others are made."""
         complete = self._complete()
         items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
-        for _, (first, *others) in self._groups():
-            for name in others:
-                self.records[name]["same_as"] = first
+        for name, first in told_before(self._diagnoses()).items():
+            self.records[name]["same_as"] = first
         return {
             "schema": report.SCHEMA,
             "impl": self.spec,
@@ -337,19 +336,16 @@ class Conformance:
                 counts[cell] = counts.get(cell, 0) + count
         return {part: counts for part, counts in cells.items() if counts}
 
-    def _groups(self) -> list[Cause]:
-        """The causes that several items share, in the order of the report, with their identifiers."""
+    def _diagnoses(self) -> list[tuple[str, str, list[list[str]]]]:
+        """Of every failing item its identifier, its layer and what explains each of its failures."""
         order = [name for item in self.session.items if (name := self._identifier(item)) in self.records]
-        told = [
-            (name, self.records[name]["layer"], f["diagnosis"])
-            for name in order
-            for f in self.records[name]["failures"]
-        ]
-        return grouped(told)
+        records = [(name, self.records[name]) for name in order]
+        return [(name, r["layer"], [f["diagnosis"] for f in r["failures"]]) for name, r in records if r["failures"]]
 
     def _same_reasons(self) -> list[str]:
         """The failures that belong together, a line each; workers have told what they know by themselves."""
-        return self.ledger.summary() or [same_reason(*group) for group in self._groups()]
+        told = ((name, layer, one) for name, layer, diagnoses in self._diagnoses() for one in diagnoses)
+        return self.ledger.summary() or [same_reason(*group) for group in grouped(told)]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line a layer, and what else there is to know once."""

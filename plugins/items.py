@@ -166,7 +166,7 @@ class Check(pytest.Item):
         elif item.check == "memory_layout":
             extra["layouts"] = dict(hearing.layouts())
         record = report.record(self.verdict, self.nodeid, layer, settings, self._scripts())
-        return {**record, "outcome": outcome}, extra
+        return {**record, "outcome": outcome, "again": self.conformance.again(self.nodeid)}, extra
 
 
 @pytest.hookimpl(wrapper=True)

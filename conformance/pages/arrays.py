@@ -205,7 +205,7 @@ def _entry(
 
 
 def _level(off: float, largest: float) -> int:
-    steps = max(1, math.ceil(4 * abs(off) / largest)) if largest else 1
+    steps = max(1, math.ceil(4 * (abs(off) / largest))) if largest else 1
     return int(math.copysign(min(4, steps), off))
 
 

@@ -44,7 +44,7 @@ def linearity(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Statu
 
     nothing, first, second, together = (pulled_back(question) for question in (zero, one, other, both))
     judged = False
-    for tensor in first.keys() & second.keys():
+    for tensor in [name for name in first if name in second]:
         rooms = [slack(tensor, result[tensor], question, law) for question, result in ((one, first), (other, second))]
         if rooms[0] is None or rooms[1] is None or law.right(both).bounds[tensor] is None:
             continue

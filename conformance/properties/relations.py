@@ -29,7 +29,7 @@ def relations(case: Case, candidate: Candidate, law: Law) -> Discrepancy | Statu
             continue
         joined, room = answer
         own = slacks(whole, case, law)
-        for tensor in joined.keys() & whole.keys() & own.keys():
+        for tensor in [name for name in whole if name in joined and name in own]:
             judged = True
             must = f"but {relation.words} gives"
             allowed = np.asarray(room[tensor] + own[tensor])

@@ -67,7 +67,7 @@ class Reproductions:
     def _found_from(self, file: Path) -> str:
         """The expression for the folder in which SPEC is looked up: from the script's place, where it lies below."""
         with suppress(ValueError):
-            depth = len(file.parent.relative_to(self._directory).parts)
+            depth = len(file.parent.resolve().relative_to(self._directory.resolve()).parts)
             return f"Path(__file__).resolve().parents[{depth}]"
         return f"Path({str(self._directory)!r})"
 

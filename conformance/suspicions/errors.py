@@ -25,7 +25,7 @@ from backproof.conformance.suspicions.trials import (
 
 FLOATS = re.compile(
     r"float\d*' object cannot be interpreted as an integer|slice indices must be integers|"
-    r"only integers, slices|indices must be integers|list indices must be integers"
+    r"indices must be integers or slices, not float"
 )
 #: A size that is inferred as -1 where there are no entries.
 INFERRED = re.compile(r"cannot reshape array of size 0 into shape \(.*newaxis|cannot reshape tensor of 0 elements")
@@ -189,7 +189,8 @@ ERRORS: tuple[Suspicion, ...] = (
         for name in (*ARRAYS, "dout")
     ),
     Suspicion(
-        "The first backward takes something out of the cache, or frees it, that a second one needs.",
+        "A cache serves one backward only, a second one raises: what it needs is taken out or freed, or the code "
+        "forbids it.",
         ("repeatability",),
         _crashes(_used_up),
     ),
@@ -204,7 +205,7 @@ ERRORS: tuple[Suspicion, ...] = (
         says(INFERRED),
     ),
     Suspicion(
-        "Something is divided by a count, or by a count less one, that is 0 in this case.",
+        "Something is divided by a number that is 0 in this case.",
         (),
         says(DIVISION),
     ),

@@ -39,17 +39,6 @@ def _complains(pattern: re.Pattern[str]) -> Callable[[Incident], bool]:
     return holds
 
 
-def _without_complaint(incident: Incident) -> bool:
-    """Whether it is not a number though no arithmetic in NumPy made it one, and all that was passed was finite."""
-    adapter, tensor = incident.candidate.adapter, incident.found.tensor
-    if incident.found.kind != "nonfinite" or adapter.from_numpy is not None or adapter.to_numpy is not None:
-        return False
-    found = results(incident.candidate, incident.case)
-    if found is None or tensor not in found or not np.isnan(found[tensor].astype(np.float64)).any():
-        return False
-    return complaints(incident.candidate, incident.case) == frozenset()
-
-
 def _marked(incident: Incident) -> bool:
     """Whether numbers that were left in freed memory come back as results."""
     tensor, seen = incident.found.tensor, []
@@ -156,7 +145,7 @@ NUMBERS: tuple[Suspicion, ...] = (
     Suspicion(
         "{tensor} has memory in it that was never written: it is made with np.empty, where np.zeros is needed.",
         (),
-        lambda incident: _without_complaint(incident) or _marked(incident),
+        _marked,
     ),
     *(
         Suspicion(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_))
