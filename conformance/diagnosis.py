@@ -128,8 +128,10 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
                 fitting.append(mistake)
     # Few are left: they have to account for every case that there is time for, not for some alone.
     for mistake in fitting:
-        wrong = any(_contradicts(mistake, evidence, entry) for entry in (*evidence.failing, *numbers) if now() < until)
-        if not wrong and all(now() >= until or _gives_right(mistake, evidence, *entry) for entry in evidence.passing):
+        others = (entry for entry in (*evidence.failing, *numbers) if now() < until)
+        if not any(_contradicts(mistake, evidence, entry) for entry in others) and all(
+            now() >= until or _gives_right(mistake, evidence, *entry) for entry in evidence.passing
+        ):
             yield mistake
 
 

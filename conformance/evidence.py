@@ -261,7 +261,6 @@ class Inquiry:
     def rule(self, start: Case, failed: Sequence[Case], passed: Sequence[Case]) -> Rule | None:
         """The shortest rule that nothing contradicts; `start` is the smallest case that fails."""
         self._largest = start.configuration.elements
-        self.evidence.add(start, True)
         for case in _some(failed):
             self.evidence.add(case, True)
         for case in _some(passed):
@@ -282,6 +281,14 @@ class Inquiry:
             if steady >= STEADY or not self._open():
                 break
             self._try(found, of_configurations)
+        rule = self._best()
+        if rule is not None and not rule.holds(start):
+            # What is shown is no exception.
+            self.evidence.add(start, True)
+            rule = self._best()
+        return rule
+
+    def _best(self) -> Rule | None:
         found, of_configurations = self._candidates()
         return self._told(found[0], of_configurations) if found else None
 
