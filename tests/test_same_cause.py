@@ -81,9 +81,7 @@ def test_a_gradients_own_cause_is_told_after_a_wrong_forward() -> None:
     assert isinstance(same, AfterForward)
     assert isinstance(own, AfterForward)
     assert (same.causes, own.causes) == ((), ("dw is transposed.",))
-    assert same.words == (
-        "dx is wrong too, as the forward is: mend out first (backproof::conv2d::out::float64)."
-    )
+    assert same.words == ("dx is wrong too, as the forward is: mend out first (backproof::conv2d::out::float64).")
 
 
 def test_what_ties_results_is_a_consequence_in_the_same_configuration_alone() -> None:
