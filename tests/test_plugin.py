@@ -519,7 +519,10 @@ def test_an_interrupted_run_writes_a_whole_report(tmp_path: Path) -> None:
         linear_backward = lambda dout, cache: None
     """
     folder = write(tmp_path, {"slow.py": slow})
+    # A job in the background ignores the signal, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(folder, "--impl=slow.py", *FEW, "--impl-report=report.json", "-p", "no:cacheprovider")
+    signal.signal(signal.SIGINT, before)
     until = time.monotonic() + 60
     while not (folder / "begun").exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
