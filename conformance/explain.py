@@ -49,19 +49,23 @@ class Explainer:
         self._searches: dict[str, Search] = {}
         self._diagnoses: dict[tuple[str, Kind], Diagnosis] = {}
 
-    def counterexamples(self, check: str, allowance: Allowance, *, known: bool = False) -> list[Counterexample]:
+    def counterexamples(
+        self, check: str, allowance: Allowance, *, known: bool = False, causes: bool = True
+    ) -> list[Counterexample]:
         """A smallest failing case for each kind in which the item fails, the most frequent kind first.
 
-        A `known` failure, or one that the allowance has no time left for, is told by the smallest of the cases that
-        were judged anyway.
+        Without `causes` it is not said why and where. A `known` failure, or one that the allowance has no time left for,
+        is told by the smallest of the cases that were judged anyway.
         """
         tally = self._hearing.tally(check)
         kinds = [kind for kind, _ in Counter(found.kind for _, _, found in tally.failed).most_common(MOST_FAILURES)]
+        if not kinds:
+            return []
         if known or allowance.used_up:
             return [self._first(check, kind, tally, KNOWN if known else USED_UP) for kind in kinds]
         with allowance.deadline() as until:
             each = (until - now()) / len(kinds)
-            return [self._explained(check, kind, tally, now() + each) for kind in kinds]
+            return [self._explained(check, kind, tally, now() + each, causes) for kind in kinds]
 
     def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
         """The failure of a layer that refused everything, shown on the first case that it refused."""
@@ -76,7 +80,7 @@ class Explainer:
         case, law, found = min(failing, key=lambda entry: entry[0].key)
         return self._told(check, found, case, law, failing, tally, unexplained=why)
 
-    def _explained(self, check: str, kind: Kind, tally: Tally, until: float) -> Counterexample:
+    def _explained(self, check: str, kind: Kind, tally: Tally, until: float, causes: bool) -> Counterexample:
         failing = _failing(tally, kind)
         start = first, law, discrepancy = min(failing, key=lambda entry: entry[0].key)
         property_: Property = OTHERS.get(check, tensors)
@@ -110,6 +114,19 @@ class Explainer:
         if not steady:
             case, law, told[first] = start
             proved, smaller, plain = False, 0, False
+        if not causes:
+            return self._told(
+                check,
+                told[case],
+                case,
+                law,
+                failing,
+                tally,
+                proved=proved,
+                smaller_cases=smaller,
+                steady=steady,
+                plain=plain,
+            )
         diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, diagnosing)
         rule = self._rule(check, kind, case, failing, tally, until) if steady else None
         return self._told(

@@ -278,11 +278,15 @@ class Hearing:
         return f"from_numpy does not take {'; '.join(told)}"
 
     def counterexamples(
-        self, check: str, allowance: Allowance | None = None, *, known: bool = False
+        self, check: str, allowance: Allowance | None = None, *, known: bool = False, causes: bool = True
     ) -> list[Counterexample]:
-        """A smallest failing case for each kind in which the item fails, explained as far as the allowance lasts."""
+        """A smallest failing case for each kind in which the item fails, explained as far as the allowance lasts.
+
+        Without `causes` it is not said why and where.
+        """
+        allowance = allowance or self.profile.allowance()
         with quiet(self.warned):
-            return self._explainer.counterexamples(check, allowance or self.profile.allowance(), known=known)
+            return self._explainer.counterexamples(check, allowance, known=known, causes=causes)
 
     def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
         """The failure of a layer that refused everything, shown on the first case that it refused."""
