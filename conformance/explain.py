@@ -54,8 +54,8 @@ class Explainer:
     ) -> list[Counterexample]:
         """A smallest failing case for each kind in which the item fails, the most frequent kind first.
 
-        Without `causes` it is not said why and where. A `known` failure, or one that the allowance has no time left for,
-        is told by the smallest of the cases that were judged anyway.
+        Without `causes` it is not said why and where. A `known` failure, or one that the allowance has no time left
+        for, is told by the smallest of the cases that were judged anyway.
         """
         tally = self._hearing.tally(check)
         kinds = [kind for kind, _ in Counter(found.kind for _, _, found in tally.failed).most_common(MOST_FAILURES)]
