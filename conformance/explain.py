@@ -114,21 +114,10 @@ class Explainer:
         if not steady:
             case, law, told[first] = start
             proved, smaller, plain = False, 0, False
-        if not causes:
-            return self._told(
-                check,
-                told[case],
-                case,
-                law,
-                failing,
-                tally,
-                proved=proved,
-                smaller_cases=smaller,
-                steady=steady,
-                plain=plain,
-            )
-        diagnosis = self._diagnosis(check, kind, (case, law, told[case]), failing, tally, diagnosing)
-        rule = self._rule(check, kind, case, failing, tally, until) if steady else None
+        smallest, diagnosis, rule = (case, law, told[case]), None, None
+        if causes:
+            diagnosis = self._diagnosis(check, kind, smallest, failing, tally, diagnosing)
+            rule = self._rule(check, kind, case, failing, tally, until) if steady else None
         return self._told(
             check,
             told[case],
