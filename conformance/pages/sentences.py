@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -171,11 +170,6 @@ def script(failure: Mapping[str, Any]) -> str | None:
     """The command that runs the reproduction; None where there is no script."""
     path = failure["reproduce"]
     return None if path is None else f"python {shlex.quote(str(path))}"
-
-
-def script_name(failure: Mapping[str, Any]) -> str | None:
-    """The script's file name."""
-    return None if failure["reproduce"] is None else Path(failure["reproduce"]).name
 
 
 def entries(content: Mapping[str, Any]) -> list[Told]:
