@@ -36,8 +36,19 @@ DECIDED = (
 OTHER_CONVENTIONS = ("momentum", "running_var", "parameters", "eps", "fixed_momentum")
 
 
+#: So much further from the plain options than the report a smaller convolution is sought: their number has no end.
+FURTHER = 2
+ANY = 10**6
+
 #: Numbers that leave something to round.
 FRACTIONS = (-2.7, -1.1, -0.3, 0.1, 0.9, 1.7)
+
+
+#: (elements, excess), and an item and the kind in which it fails.
+Size = tuple[int, int]
+Failure = tuple[str, str]
+#: Size, kernel, stride, dilation, padding and output of one axis.
+Axis = tuple[Any, ...]
 
 
 class Question(NamedTuple):
@@ -45,7 +56,7 @@ class Question(NamedTuple):
 
     shapes: dict[str, Any]
     options: dict[str, Any]
-    size: tuple[int, int]
+    size: Size
 
 
 class Written(NamedTuple):
@@ -99,12 +110,17 @@ def is_decidable(fault: Fault) -> bool:
     return fault.dtypes == ("float64",) and not any(key in settings(fault) for key in OTHER_CONVENTIONS)
 
 
-def questions(fault: Fault, rank: int, most: int) -> Iterator[Question]:
-    """Every configuration of at most so many elements; `rank` is that of linear's x, elsewhere of the pixels."""
+def questions(fault: Fault, rank: int, most: int, excess: int = ANY) -> Iterator[Question]:
+    """Every configuration of at most so many elements; `rank` is that of linear's x, elsewhere of the pixels.
+
+    Of conv's those whose options are at most so far from the plain ones.
+    """
     taken = written(fault)
     if fault.layer == "linear":
         return linear_questions(taken, rank, most)
-    return conv_questions(taken, rank, most) if fault.layer == "conv" else batchnorm_questions(taken, rank, most)
+    if fault.layer == "conv":
+        return conv_questions(taken, rank, most, excess)
+    return batchnorm_questions(taken, rank, most)
 
 
 def linear_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
@@ -139,14 +155,12 @@ def within(most: int, shapes: dict[str, Any], options: dict[str, Any], excess: i
         yield Question(shapes, options, (elements, excess))
 
 
-def conv_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
+def conv_questions(taken: Written, rank: int, most: int, excess: int) -> Iterator[Question]:
     """Every convolution."""
     together = [name for name in ("stride", "padding", "dilation") if name in taken and taken.form(name) == "one"]
     modes = taken.modes()
-    for each in product(list(axes_within(taken, most)), repeat=rank):
+    for each in several(sorted(axes_within(taken, most), key=spread_of), rank, most, excess):
         sizes, kernels, strides, dilations, pads, outs = zip(*each, strict=True)
-        if sum(map(prod, (sizes, kernels, outs))) > most:
-            continue
         spread = {"stride": strides, "dilation": dilations, "padding": pads}
         if any(len(set(spread[name])) > 1 for name in together):
             continue
@@ -157,7 +171,30 @@ def conv_questions(taken: Written, rank: int, most: int) -> Iterator[Question]:
             options = {**spread, "groups": groups, "padding_mode": mode}
             for batch, channels, filters in widths(groups, sizes, kernels, most):
                 x, w = (batch, groups * channels, *sizes), (groups * filters, channels, *kernels)
-                yield from conv_question(taken, x, w, outs, options, most)
+                asked = conv_question(taken, x, w, outs, options, most)
+                yield from (question for question in asked if question.size[1] <= excess)
+
+
+def several(
+    axes: Sequence[Axis], rank: int, most: int, excess: int, sizes: tuple[int, int, int] = (1, 1, 1)
+) -> Iterator[tuple[Axis, ...]]:
+    """So many axes, the plainest first, as long as their x, w and out, which begin with these sizes, are small."""
+    if not rank:
+        yield ()
+        return
+    for axis in axes:
+        if spread_of(axis) > excess:
+            return
+        grown = tuple(size * axis[place] for size, place in zip(sizes, (0, 1, 5), strict=True))
+        if sum(grown) <= most:
+            for rest in several(axes, rank - 1, most, excess - spread_of(axis), grown):
+                yield (axis, *rest)
+
+
+def spread_of(axis: Axis) -> int:
+    """How far the options of an axis are from the plain ones."""
+    _, _, stride, dilation, pads, _ = axis
+    return int(stride - 1 + dilation - 1 + sum(pads))
 
 
 def widths(groups: int, sizes: Sequence[int], kernels: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
@@ -182,7 +219,7 @@ def conv_question(
         yield from within(most, with_bias(taken, shapes, w[0], biased), options, excess)
 
 
-def axes_within(taken: Written, most: int) -> Iterator[tuple[Any, ...]]:
+def axes_within(taken: Written, most: int) -> Iterator[Axis]:
     """Size, kernel, stride, dilation, padding and output of one axis."""
     strides, dilations = (range(1, 5 if name in taken else 2) for name in ("stride", "dilation"))
     for size, kernel, stride, dilation in product(range(1, most), range(1, 6), strides, dilations):
@@ -284,7 +321,7 @@ class Judge:
         #: Items that take many calls are decided only where they are asked for.
         self.wanted = {*fault.caught_by, *fault.sometimes}
 
-    def failures(self, question: Question, arrays: dict[str, Any]) -> set[tuple[str, str]]:
+    def failures(self, question: Question, arrays: dict[str, Any]) -> set[Failure]:
         """Item and kind of every failure."""
         integral = all((np.rint(a) == a).all() for a in arrays.values() if a is not None)
         self.exact = integral and self.layer != "batchnorm"
@@ -308,7 +345,7 @@ class Judge:
                 return found | {(name, "crash") for name in gradients if arrays[name[1:]] is not None}
             first = [first.get(name) for name in gradients] if isinstance(first, dict) else list(first)
             if len(first) < len(gradients):
-                return found | {(name, "result") for name in gradients}
+                return found | {(name, "result") for name in gradients if arrays[name[1:]] is not None}
             for name, result in zip(gradients, first, strict=False):
                 if arrays[name[1:]] is not None:
                     found |= {(name, kind) for kind in self.differ(result, truth[name])}
@@ -434,10 +471,6 @@ class Judge:
                 yield "value"
 
 
-Size = tuple[int, int]
-Failure = tuple[str, str]
-
-
 def minima(
     fault: Fault, ranks: Sequence[int], reported: Mapping[Failure, Size], seconds: float
 ) -> dict[Failure, tuple[Size, bool]]:
@@ -449,7 +482,7 @@ def minima(
     asked: list[Question] = []
     until = perf_counter() + seconds
     for rank in ranks:
-        for question in questions(fault, rank, most[0]):
+        for question in questions(fault, rank, most[0], max(excess for _, excess in reported.values()) + FURTHER):
             if question.size <= most:
                 asked.append(question)
             if perf_counter() > until:

@@ -382,7 +382,21 @@ def minimal(seconds: float, name: str) -> list[Shown]:
             smallest, known = least.get((check, kind), (None, False))
             size = found.case.configuration.size
             shown.append(Shown(name, check, kind, size, smallest, known, found.proved, took / len(reported)))
+    # All faults take long: what is known of one is told when it is done.
+    tried = sum(each.known for each in shown)
+    print(
+        f"{name}: {len(shown)} counterexamples, all smaller tried of {tried}", *above(shown), sep="\n    ", flush=True
+    )
     return shown
+
+
+def above(shown: Iterable[Shown]) -> list[str]:
+    """The counterexamples that are not the smallest."""
+    return [
+        f"{each.name} {each.check} {each.kind}: {each.size} reported, {each.least} fails too"
+        for each in shown
+        if each.known and each.least is not None and each.size > each.least
+    ]
 
 
 def of_itself(fault: Fault) -> tuple[Hearing, ...]:
@@ -395,21 +409,19 @@ def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     names = [fault.name for fault in faults]
     shown = [each for found in spread(partial(minimal, options.seconds), names, options) for each in found]
     known = [each for each in shown if each.known]
-    above = [each for each in known if each.least is not None and each.size > each.least]
-    for each in above:
-        print(f"{each.name} {each.check} {each.kind}: {each.size} reported, {each.least} fails too")
+    larger = [each for each in known if each.least is not None and each.size > each.least]
     ratios = [each.size[0] / each.least[0] for each in known if each.least is not None]
     lines = [
         "| counterexamples | of faults | all smaller tried | the smallest | median size, smallest = 1 | proved |",
         "|---:|---:|---:|---:|---:|---:|",
-        f"| {len(shown)} | {len({each.name for each in shown})} | {len(known)} | {len(known) - len(above)} "
-        f"({100 * (1 - len(above) / max(1, len(known))):.1f} %) | {median(ratios or [1]):.2f} "
+        f"| {len(shown)} | {len({each.name for each in shown})} | {len(known)} | {len(known) - len(larger)} "
+        f"({100 * (1 - len(larger) / max(1, len(known))):.1f} %) | {median(ratios or [1]):.2f} "
         f"| {sum(each.proved for each in shown)} |",
     ]
     print(*lines, sep="\n")
     if options.write:
         write("minimal", "\n".join(lines))
-    return min(1, sum(each.proved for each in above))
+    return min(1, sum(each.proved for each in larger))
 
 
 # --- lists ---------------------------------------------------------------------------------------------------

@@ -21,12 +21,16 @@ def reduced(case: Case, fails: Fails, layer: Layer, space: Space, until: float) 
     The case itself if no other fails. Stops when `until`, by `clock.now`, has come; whether the numbers were
     done by then.
     """
-    while now() < until:
-        smaller = _smaller_configuration(case, fails, layer, space, until)
-        if smaller is None:
-            break
-        case = smaller
-    return plainer(case, fails, layer, space, until)
+    filled = True  # whether a smaller configuration is tried with every fill, or with the case's own numbers alone
+    while True:
+        smaller = _smaller_configuration(case, fails, layer, space, until, filled)
+        if smaller is not None:
+            case, filled = smaller, True
+            continue
+        plain, done = plainer(case, fails, layer, space, until)
+        if plain is case or not done:
+            return plain, done
+        case, filled = plain, False
 
 
 def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> tuple[Case, bool]:
@@ -47,7 +51,9 @@ def plainer(case: Case, fails: Fails, layer: Layer, space: Space, until: float) 
     return case, True
 
 
-def _smaller_configuration(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> Case | None:
+def _smaller_configuration(
+    case: Case, fails: Fails, layer: Layer, space: Space, until: float, filled: bool
+) -> Case | None:
     seen: set[tuple[int, ...]] = set()
     for parameters in _moves(case.configuration.parameters):
         if now() >= until:
@@ -59,20 +65,20 @@ def _smaller_configuration(case: Case, fails: Fails, layer: Layer, space: Space,
         configuration = layer.build(parameters, space)
         if configuration is None or configuration.size >= case.configuration.size:
             continue
-        for trial in _trials(case, configuration, layer, space):
+        for trial in _trials(case, configuration, layer, space, filled):
             if layer.has_meaning(trial) and fails(trial):
                 return trial
     return None
 
 
-def _trials(case: Case, configuration: Configuration, layer: Layer, space: Space) -> Iterator[Case]:
-    """The configuration with the old numbers as far as they fit, then with every fill."""
+def _trials(case: Case, configuration: Configuration, layer: Layer, space: Space, filled: bool) -> Iterator[Case]:
+    """The configuration with the old numbers as far as they fit, then, if it is to be `filled`, with every fill."""
     arrays = {
         name: None if shape is None else refitted(case.arrays.get(name), shape)
         for name, shape in configuration.shapes.items()
     }
     yield Case(configuration, case.dtype, rounded(arrays, layer.dtypes(space)), "reduced", layouts=case.layouts)
-    for fill in layer.fills(configuration, space):
+    for fill in layer.fills(configuration, space) if filled else ():
         yield replace(fill, layouts=case.layouts)
 
 
@@ -94,6 +100,9 @@ def _moves(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
         for name, values in single.items():
             for value in values[:1] if largest_first else values[1:]:
                 yield {**parameters, name: value}
+    for name, value in parameters.items():
+        for nearer in _nearer(value):
+            yield {**parameters, name: nearer}
     families: dict[str, list[str]] = {}
     for name in parameters:
         families.setdefault(name.rstrip("0123456789"), []).append(name)
@@ -109,6 +118,12 @@ def _moves(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 def _simpler(value: int) -> list[int]:
     return sorted({0, 1, value // 2, value - 1} - {value}) if value > 1 else [1 - value] if value in (0, 1) else []
+
+
+def _nearer(value: int) -> Iterator[int]:
+    """Less by 2, 4, 8 and so on, most first: what a tile does not divide stays so."""
+    for power in range(value.bit_length() - 2, 0, -1):
+        yield value - 2**power
 
 
 def _plainer_numbers(case: Case, layer: Layer, space: Space) -> Iterator[dict[str, Array | None]]:

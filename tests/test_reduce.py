@@ -42,6 +42,28 @@ def test_a_remainder_of_the_stride_shrinks_to_two_pixels() -> None:
         assert smallest.plainness == (0, 0, 0, 0)
 
 
+def test_what_a_tile_does_not_divide_shrinks_past_the_tiles() -> None:
+    def fails(case: Case) -> bool:
+        batch = len(case.array("x"))
+        return batch > 8 and batch % 8 != 0
+
+    page, where = LAYER["linear"], space("linear", 2)
+    case = next(c for c in drawn(page, where, 500, 0) if len(c.array("x")) in (17, 33, 65))
+    smallest, _ = reduced(case, fails, page, where, until=now() + 10)
+    assert len(smallest.array("x")) == 9
+
+
+def test_what_fails_with_plainer_numbers_alone_is_made_smaller_with_them() -> None:
+    def fails(case: Case) -> bool:
+        x, w = case.array("x"), case.array("w")
+        return len(x) == 5 or (len(x) > 1 and not x.any() and not w.any())
+
+    page, where = LAYER["linear"], space("linear", 2)
+    case = next(c for _, c in cases("linear", 2, 200) if len(c.array("x")) == 5)
+    smallest, _ = reduced(case, fails, page, where, until=now() + 10)
+    assert len(smallest.array("x")) == 2
+
+
 def test_numbers_become_plain_but_keep_what_matters() -> None:
     page, where = LAYER["linear"], space("linear", 2)
     case = next(c for _, c in cases("linear", 2, 50) if c.array("x").size >= 4)
