@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from math import inf
 
 from backproof.conformance.case import Case, Configuration
@@ -65,7 +66,7 @@ class Search:
         assert self._ahead is not None
         size, k, configuration = self._ahead
         law = self._laws[k]
-        for case in law.layer.fills(configuration, law.space):
+        for case in _filled(configuration, law):
             if not law.layer.has_meaning(case):
                 continue
             for check, judged in self._judge(case, law).items():
@@ -74,6 +75,20 @@ class Search:
             self._cases += 1
         self._done.append((size, self._cases))
         self._ahead = next(self._configurations, None)
+
+
+def _filled(configuration: Configuration, law: Law) -> Iterator[Case]:
+    """Every fill; with plain options, of which there are few, the first one also with every choice of signs."""
+    fills = list(law.layer.fills(configuration, law.space))
+    yield from fills
+    if configuration.excess > 0:
+        return
+    arrays = {name: a for name, a in fills[0].arrays.items() if a is not None}
+    signed = [name for name in (*law.layer.contract.arrays, "dout") if name in arrays]
+    for count in range(1, len(signed) + 1):
+        for names in combinations(signed, count):
+            turned = {name: -arrays[name] for name in names}
+            yield replace(fills[0], arrays={**fills[0].arrays, **turned}, origin="reduced")
 
 
 def _tagged(law: Law, k: int) -> Iterator[tuple[tuple[int, int], int, Configuration]]:

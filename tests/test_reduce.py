@@ -106,6 +106,18 @@ def test_the_search_finds_the_first_that_fails_and_counts_what_it_tried() -> Non
     assert 0 < below.cases < 400
 
 
+def test_the_search_tries_both_signs_of_every_array() -> None:
+    def judge(case: Case, law: Law):
+        x, w, b = (case.wide.get(name) for name in ("x", "w", "b"))
+        wrong = b is not None and (x < 0).all() and (b < 0).all() and (w > 0).all()
+        return {"dx": Discrepancy("value", "dx", "planted") if wrong else Status.RIGHT}
+
+    search = Search([Law(LAYER["linear"], space("linear", 2))], judge, 10**6, 60.0)
+    found = search.smaller("dx", "value", (6, 0))
+    assert found.case is not None
+    assert found.case.configuration.size == (4, 0)
+
+
 def test_the_search_keeps_kinds_and_checks_apart() -> None:
     search = Search(laws("stride"), judge_by(lambda p: p["stride0"] == 2), 10**6, 60.0)
     assert search.smaller("dx", "shape", (5, 9)).case is None
