@@ -6,7 +6,7 @@
     python benchmarks/gallery.py power --write               how likely each fault is found, over many seeds
     python benchmarks/gallery.py minimal --write             the counterexamples, against every smaller case there is
     python benchmarks/gallery.py lists --write               what is right, and what is not there
-    python benchmarks/gallery.py exact --seeds 20            every item's verdict at seed after seed
+    python benchmarks/gallery.py exact --seeds 20 --write    every item's verdict at seed after seed
     python benchmarks/gallery.py matrix NAME ...             of some faults alone
 
 Each fault is judged in its own layer alone, on the cases that its right twin is asked, and neither shrunk nor
@@ -330,8 +330,9 @@ def exact(profile: str, seeds: int, family: Family) -> list[str]:
 
 
 def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
-    """Prints every verdict that is not as it should be."""
+    """Prints every verdict that is not as it should be, and writes how many there are."""
     said: list[str] = []
+    lines = ["| profile | faults | seeds | verdicts that are not as named |", "|---|---:|---:|---:|"]
     for profile in options.profile:
         start = perf_counter()
         found = [
@@ -339,11 +340,11 @@ def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
             for lines in spread(partial(exact, profile, options.seeds), families(faults), options)
             for line in lines
         ]
-        print(
-            f"{profile}: {len(faults)} faults at {options.seeds} seeds, {len(found)} verdicts that are not as named; "
-            f"{perf_counter() - start:.0f} s"
-        )
+        lines.append(f"| {profile} | {len(faults)} | {options.seeds} | {len(found)} |")
+        print(lines[-1], f"{perf_counter() - start:.0f} s")
         said += found
+    if options.write:
+        write("exact", "\n".join(lines))
     return min(1, len(said))
 
 

@@ -206,6 +206,13 @@ SUSPECTS = (
     suspect("states.LastBackward", "repeatability", "Another call's backward replaces"),
     suspect("states.NeverZeroes", "dw", "{tensor} is added to an array that no call sets back"),
     suspect("states.ByTurns", "repeatability", "{tensor} has two values by turns"),
+    suspect(
+        "states.ByTurns",
+        "memory_layout",
+        "{tensor} has two values by turns",
+        parameters={"batch0": 1, "inputs": 2, "outputs": 3},
+        layouts={"dout": "odd strides of size 1"},
+    ),
     suspect("states.HalfABuffer", "repeatability", "Part of {tensor} is that of the call before"),
     suspect("states.OneCallLate", "repeatability", "{tensor} is that of the call before"),
     suspect("states.FirstWeight", "dx", "{tensor} is computed with the w of an earlier call of the same shape"),

@@ -150,7 +150,8 @@ def _trusts_ones(incident: Incident) -> bool:
             return False
         return alike(given[found.tensor], found.expected)
 
-    if not layouts or mended(lambda view: view.strides):
+    # Asked twice: what fails in every second call is mended by the next one.
+    if not layouts or any(mended(lambda view: view.strides) for _ in range(2)):
         return False
     fresh = mended(lambda view: np.empty(view.shape, view.dtype).strides)
     return fresh or mended(lambda view: (view.itemsize,) * view.ndim)
