@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from unseen import Unseen
 
 from backproof.conformance import layouts
 from backproof.plugins.gallery import Fault
@@ -94,23 +95,23 @@ class Written(NamedTuple):
         return name in self.parameters and self.parameters[name].default is None
 
 
-def written(fault: Fault) -> Written:
+def written(fault: Fault | Unseen) -> Written:
     """How the forward of a fault takes its arrays and options."""
     return Written(inspect.signature(getattr(fault.adapter(), f"{fault.layer}_forward")).parameters)
 
 
-def settings(fault: Fault) -> Mapping[str, Any]:
+def settings(fault: Fault | Unseen) -> Mapping[str, Any]:
     """What a fault declares of its layer."""
     found: Mapping[str, Any] = getattr(fault.adapter, "CONFORMANCE", {}).get(fault.layer, {})
     return found
 
 
-def is_decidable(fault: Fault) -> bool:
+def is_decidable(fault: Fault | Unseen) -> bool:
     """Whether there is a truth for it here: in float64, with the textbook's conventions."""
     return fault.dtypes == ("float64",) and not any(key in settings(fault) for key in OTHER_CONVENTIONS)
 
 
-def questions(fault: Fault, rank: int, most: int, excess: int = ANY) -> Iterator[Question]:
+def questions(fault: Fault | Unseen, rank: int, most: int, excess: int = ANY) -> Iterator[Question]:
     """Every configuration of at most so many elements; `rank` is that of linear's x, elsewhere of the pixels.
 
     Of conv's those whose options are at most so far from the plain ones.
@@ -312,7 +313,7 @@ def first(array: Any, axes: tuple[int, ...]) -> Any:
 class Judge:
     """Calls a candidate and says which items it fails, and in which kind."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault | Unseen) -> None:
         self.layer, self.adapter = fault.layer, fault.adapter()
         self.taken = written(fault)
         self.channels_last = settings(fault).get("layout") == "channels_last"
@@ -472,7 +473,7 @@ class Judge:
 
 
 def minima(
-    fault: Fault, ranks: Sequence[int], reported: Mapping[Failure, Size], seconds: float
+    fault: Fault | Unseen, ranks: Sequence[int], reported: Mapping[Failure, Size], seconds: float
 ) -> dict[Failure, tuple[Size, bool]]:
     """For each reported failure the size of the smallest case that fails alike, and whether all smaller were tried.
 

@@ -5,6 +5,7 @@
     python benchmarks/gallery.py matrix --profile quick --profile default --write
     python benchmarks/gallery.py power --write               how likely each fault is found, over many seeds
     python benchmarks/gallery.py minimal --write             the counterexamples, against every smaller case there is
+    python benchmarks/gallery.py minimal --unseen            those of faults that the gallery does not have (unseen.py)
     python benchmarks/gallery.py lists --write               what is right, and what is not there
     python benchmarks/gallery.py exact --seeds 20 --write    every item's verdict at seed after seed
     python benchmarks/gallery.py matrix NAME ...             of some faults alone
@@ -32,6 +33,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from brute_force import DECIDED, is_decidable, minima
+from unseen import UNSEEN, Unseen
 
 from backproof.conformance.adapter import load
 from backproof.conformance.hearing import Hearing
@@ -46,6 +48,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
 
 LAYER = {layer.name: layer for layer in LAYERS}
 FAULT = {fault.name: fault for fault in FAULTS}
+UNSEEN_FAULT = {fault.name: fault for fault in UNSEEN}
 EQUIVALENT = {equivalent.name: equivalent for equivalent in EQUIVALENTS}
 #: Where the sweep does not find a fault, and where it does: so many seeds say how likely it is found.
 SEEDS, FEW_SEEDS = 50, 5
@@ -370,7 +373,8 @@ class Shown:
 
 def minimal(seconds: float, name: str) -> list[Shown]:
     """The counterexample of every item that fails, in each kind."""
-    fault, shown = FAULT[name], []
+    fault: Fault | Unseen = FAULT.get(name) or UNSEEN_FAULT[name]
+    shown = []
     for hearing in of_itself(fault):
         start, reported = perf_counter(), {}
         for check in (*fault.caught_by, *sorted(fault.sometimes)):
@@ -400,14 +404,14 @@ def above(shown: Iterable[Shown]) -> list[str]:
     ]
 
 
-def of_itself(fault: Fault) -> tuple[Hearing, ...]:
+def of_itself(fault: Fault | Unseen) -> tuple[Hearing, ...]:
     """The hearings of a fault on quick, as a user has them."""
     return hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
 
 
 def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     """Prints the counterexamples that are not the smallest, and writes the figures."""
-    names = [fault.name for fault in faults]
+    names = [fault.name for fault in (UNSEEN if options.unseen else faults)]
     shown = [each for found in spread(partial(minimal, options.seconds), names, options) for each in found]
     known = [each for each in shown if each.known]
     larger = [each for each in known if each.least is not None and each.size > each.least]
@@ -420,7 +424,7 @@ def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
         f"| {sum(each.proved for each in shown)} |",
     ]
     print(*lines, sep="\n")
-    if options.write:
+    if options.write and not options.unseen:
         write("minimal", "\n".join(lines))
     return min(1, sum(each.proved for each in larger))
 
@@ -482,6 +486,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--seconds", type=float, default=20.0, help="for all smaller cases of one fault, in minimal")
     parser.add_argument("--right", action="store_true", help="in matrix: the right implementations too")
+    parser.add_argument("--unseen", action="store_true", help="in minimal: the faults of unseen.py")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     options = parser.parse_intermixed_args()

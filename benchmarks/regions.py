@@ -4,6 +4,7 @@
     python benchmarks/regions.py --layer conv        those of one layer
     python benchmarks/regions.py NAME ...            some of them
     python benchmarks/regions.py --part 2/8          every eighth, from the second
+    python benchmarks/regions.py --unseen            faults whose author had not read the catalogue (unseen.py)
 
 Each fault is judged on quick at seed 0 by the first item that is named for it, and the rule of its region found. Rule
 and trigger are then compared on held cases, which were never asked: drawn at another seed and swept, with dense numbers
@@ -23,6 +24,7 @@ from multiprocessing import get_context
 from time import process_time
 
 import numpy as np
+from unseen import UNSEEN, Unseen
 
 from backproof.conformance import layouts
 from backproof.conformance.adapter import load
@@ -42,6 +44,7 @@ from backproof.plugins.gallery.conditions import ALWAYS
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
+FAULT: dict[str, Fault | Unseen] = {fault.name: fault for fault in (*FAULTS, *UNSEEN)}
 #: The seed of held cases, and how many are drawn and swept of each rank.
 HELD_SEED, DRAWN, SWEPT = 424242, 200, 120
 #: What must be equal, or as it fails.
@@ -103,7 +106,7 @@ def held(hearing: Hearing, check: str) -> Iterator[tuple[Case, Law]]:
             yield found, law
 
 
-def compare(fault: Fault, hearing: Hearing, check: str) -> Row:
+def compare(fault: Fault | Unseen, hearing: Hearing, check: str) -> Row:
     """The rule of one item, against the trigger."""
     tally = hearing.tally(check)
     kinds = frozenset(discrepancy.kind for _, _, discrepancy in tally.failed)
@@ -127,7 +130,7 @@ def compare(fault: Fault, hearing: Hearing, check: str) -> Row:
 
 
 def weigh(
-    fault: Fault, hearing: Hearing, check: str, rule: Rule, judge: Callable[[Case, Law], bool | None], row: Row
+    fault: Fault | Unseen, hearing: Hearing, check: str, rule: Rule, judge: Callable[[Case, Law], bool | None], row: Row
 ) -> None:
     """On the held cases."""
     everywhere = fault.trigger.holds is ALWAYS.holds
@@ -156,7 +159,7 @@ def told(case: Case) -> str:
 
 def row_of(name: str) -> Row:
     """One fault, by the first item that is named for it, in the first part where it fails."""
-    fault = next(fault for fault in FAULTS if fault.name == name)
+    fault = FAULT[name]
     check = fault.caught_by[0]
     for hearing in hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
         if check in hearing.checks and hearing.tally(check).failed:
@@ -183,11 +186,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--layer", choices=tuple(LAYER))
     parser.add_argument("--part", default="1/1")
+    parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     first, step = map(int, options.part.split("/"))
-    faults = [f for f in FAULTS if options.layer in (None, f.layer) and (not options.names or f.name in options.names)]
-    names = [fault.name for fault in faults][first - 1 :: step]
+    everything: Sequence[Fault | Unseen] = UNSEEN if options.unseen else FAULTS
+    in_layer = [fault.name for fault in everything if options.layer in (None, fault.layer)]
+    names = [name for name in in_layer if not options.names or name in options.names][first - 1 :: step]
     rows = []
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         for row in map(row_of, names) if options.processes == 1 else pool.map(row_of, names):

@@ -31,6 +31,13 @@ class Unseen:
     trigger: Condition
     caught_by: tuple[str, ...]
     cause: str
+    #: Items that fail now and then: none is known.
+    sometimes: frozenset[str] = frozenset()
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes in which it is judged."""
+        return tuple(getattr(self.adapter, "CONFORMANCE", {}).get("dtypes", ("float64",)))
 
     @property
     def spec(self) -> str:
