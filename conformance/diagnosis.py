@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +18,7 @@ from backproof.conformance.properties import COMPARING, OTHERS, RESULTS
 from backproof.conformance.properties.answers import own_rounding, room_of_wrong
 from backproof.conformance.site import site
 from backproof.conformance.suspicions import SUSPICIONS
+from backproof.conformance.suspicions.trials import results
 from backproof.conformance.verdict import Discrepancy
 
 if TYPE_CHECKING:
@@ -30,8 +33,12 @@ MOST_INCIDENTS = 12
 CLEARLY = 4.0
 #: or is so many times nearer to the result than the right one is, in every case.
 NEARER = 64.0
+#: By so much what holds results against each other may amplify their rounding.
+AMPLIFIED = 64.0
 #: Two ways to the same wrong number differ by so little of the largest.
 ALIKE = 1e-9
+#: Other values of a parameter at which mistakes that fit are told apart, in cases of at most so many elements.
+BESIDE, LARGEST = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 20, 24, 33), 2000
 #: Kinds of failure in which a mistake accounts for the numbers.
 OF_NUMBERS = ("value", "nonfinite", "shape", "state")
 
@@ -51,6 +58,16 @@ class Diagnosis:
     step: str | None = None
     site: tuple[str, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+    #: Of the sentences that which says that the tensor is right, but for its rounding.
+    inexact: str | None = None
+
+
+@dataclass(frozen=True)
+class Inexact:
+    """A tensor that is right, but for its rounding: what is said of it, and its largest error as `error_of` has it."""
+
+    sentence: str
+    error: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +90,21 @@ class Evidence:
         return self.failing[0][2].tensor or self.check
 
 
-def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, until: float) -> Diagnosis:
-    """What explains an item's failures; `named` explain the tensors of the same part, by the tensor.
+def diagnose(
+    evidence: Evidence,
+    named: Named,
+    known: Sequence[Mistake] | None,
+    until: float,
+    inexact: Mapping[str, Inexact] = MappingProxyType({}),
+) -> Diagnosis:
+    """What explains an item's failures; `named` explain the tensors of the same part, by the tensor, and some are
+    `inexact`.
 
     `known`, where the tensor is wrong in its own item too, are those that explain it there: others are not tried.
     Stops when `until`, by `clock.now`, has come: what has not been tried is not named.
     """
     mistakes: Sequence[Mistake] = ()
+    suspected: Sequence[Suspicion] = ()
     if evidence.check in COMPARING:
         told = _played(evidence, named, until)
         mistakes = [mistake for _, mistake in told]
@@ -87,16 +112,41 @@ def diagnose(evidence: Evidence, named: Named, known: Sequence[Mistake] | None, 
     else:
         if evidence.check not in OTHERS or evidence.check in RESULTS:
             catalogue = evidence.failing[0][1].layer.mistakes() if known is None else known
-            mistakes = list(_matching(catalogue, evidence, until))
+            mistakes = _told_apart(list(_matching(catalogue, evidence, until)), evidence, until)
+            mistakes = _spoken_of(mistakes, evidence) or mistakes
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
         suspected = [suspicion for suspicion in SUSPICIONS if now() < until and _holds(suspicion, evidence)]
         sentences = [suspicion.sentence.replace("{tensor}", evidence.tensor) for suspicion in suspected]
+        sentences = sentences or _rounded_alike(evidence, inexact)
     # The steps of the backward say nothing of a result of the forward.
     backward = evidence.tensor.startswith("d") or evidence.check in COMPARING
     step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
     where = () if sentences else site(evidence.candidate, evidence.failing)
-    return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes))
+    rounded = [s.sentence.replace("{tensor}", evidence.tensor) for s in suspected if s.of_accuracy]
+    return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes), next(iter(rounded), None))
+
+
+def error_of(failing: Failing) -> float:
+    """How far off a result is: of the largest number of its tensor, or of all of them where they are added up."""
+    case, law, found = failing
+    if found.kind != "value" or found.got is None or found.expected is None:
+        return np.inf
+    right = law.right(case).tensors.get(found.tensor or "", np.zeros(1))
+    own = np.abs(right).max(initial=0.0) if right.size == found.got.size else np.abs(right).sum()
+    largest = max(float(own), *(float(np.abs(a).max(initial=0.0)) for a in (found.got, found.expected)))
+    return float(np.abs(found.got - found.expected).max(initial=0.0)) / largest if largest else np.inf
+
+
+def _rounded_alike(evidence: Evidence, inexact: Mapping[str, Inexact]) -> list[str]:
+    """What is said of the tensors, where they are off by no more than their own rounding makes them."""
+    said = []
+    for entry in evidence.failing:
+        own = inexact.get(entry[2].tensor or "")
+        if own is None or not error_of(entry) <= AMPLIFIED * own.error:
+            return []
+        said.append(own.sentence)
+    return said
 
 
 def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) -> Iterator[Mistake]:
@@ -138,6 +188,51 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
 def _contradicts(mistake: Mistake, evidence: Evidence, failing: Failing) -> bool:
     wrong = _wrong(failing, evidence)
     return wrong is None or wrong.nearness(mistake) is None
+
+
+def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) -> Sequence[Mistake]:
+    """Of several mistakes those that are left when the candidate is asked where they do not say the same."""
+    smallest, law, _ = evidence.failing[0]
+    tensor, left = evidence.tensor, fitting
+    for case in _beside(smallest, law):
+        if len(left) < 2 or now() >= until:
+            break
+        right = law.right(case).tensors
+        said = [(_given(mistake, case, right) or {}).get(tensor, right.get(tensor)) for mistake in left]
+        room = room_of_wrong(tensor, np.zeros(()), case, law)
+        if any(one is None for one in said) or all(_same(one, said[0], room) for one in said[1:]):
+            continue
+        found = (results(evidence.candidate, case) or {}).get(tensor)
+        if found is not None:
+            got = evidence.candidate.in_reference(tensor, found) if found.ndim == right[tensor].ndim else found
+            left = [mistake for mistake, one in zip(left, said, strict=True) if _same(one, got, room)]
+    return left
+
+
+def _spoken_of(mistakes: Sequence[Mistake], evidence: Evidence) -> Sequence[Mistake]:
+    """Those that do not speak of an option that the layer does not take."""
+    law = evidence.failing[0][1]
+    absent = {option.name for option in law.layer.contract.options} - set(law.space.signature.options)
+    words = re.compile("|".join(rf"\b{name.removesuffix('s')}s?\b" for name in sorted(absent)) or "(?!)")
+    return [mistake for mistake in mistakes if not words.search(mistake.sentence)]
+
+
+def _same(one: Array | None, other: Array | None, room: float) -> bool:
+    assert one is not None
+    assert other is not None
+    return one.shape == other.shape and _alike(one, other, room)
+
+
+def _beside(smallest: Case, law: Law) -> Iterator[Case]:
+    """Cases that differ from the smallest in one parameter: what a threshold or a tile is shows there."""
+    for name, value in smallest.configuration.parameters.items():
+        for other in BESIDE:
+            found = law.layer.build({**smallest.configuration.parameters, name: other}, law.space)
+            if other == value or found is None or found.elements > LARGEST:
+                continue
+            case = next(iter(law.layer.fills(found, law.space)))
+            if law.layer.has_meaning(case):
+                yield case
 
 
 class _Nearness(NamedTuple):

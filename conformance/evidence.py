@@ -203,6 +203,10 @@ class Inquiry:
                 else:
                     low = middle
 
+    def _plainest(self, like: Case) -> Configuration:
+        law = self._laws[like.configuration.rank]
+        return law.layer.build(self._layer.base(law.space), law.space) or like.configuration
+
     def _mixed(self, one: Case, other: Case) -> Configuration | None:
         """Some parameters of the one, the rest of the other."""
         first, second = one.configuration, other.configuration
@@ -270,6 +274,12 @@ class Inquiry:
             for configuration in self._neighbours(start):
                 if configuration is not None and self.asked < MOST_JUDGED // 4:
                     self._ask_configuration(self._placed(configuration, start))
+            if all(self.evidence.failed):
+                # Before it is said to fail everywhere the plainest configurations are asked.
+                plainest = replace(start, configuration=self._plainest(start), layouts=start.layouts)
+                for configuration in self._neighbours(plainest):
+                    if configuration is not None and self.asked < MOST_JUDGED // 2:
+                        self._ask_configuration(self._placed(configuration, start))
             self._edges(start)
             self._fill_pool(start)
         steady, before = 0, ""
@@ -303,6 +313,7 @@ class Inquiry:
         table = Table([evidence.facts[k] for k in chosen])
         plain = [f for f in features_of(table, failed, frozenset(evidence.numbers)) if not f.of_numbers]
         found = shortest(plain, table, failed)
+        found = [candidate for candidate in found if len(candidate.features) < 2 or not self._closed]
         everything, outcome = Table(evidence.facts), np.array(evidence.failed, bool)
         if found and not (found[0].holds(everything) & ~outcome).any():
             return found, False
@@ -311,8 +322,12 @@ class Inquiry:
             # The numbers of a list are the same in all of its cases, but for their shapes.
             more = [feature for feature in more if not feature.of_numbers]
         exact = shortest(more, everything, outcome)
+        exact = [candidate for candidate in exact if len(candidate.features) < 2 or not self._closed]
         if exact and (not found or exact[0].length <= found[0].length + MORE_FOR_NUMBERS):
             return exact, False
+        if self._closed:
+            # Of a few cases some pair of things can always be said that tells them apart.
+            return found, True
         found = found or narrowest(plain, table, failed)
         return (found, True) if found else (narrowest(more, everything, outcome), False)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from backproof.conformance.accuracy import in_words
 from backproof.conformance.case import Case
 from backproof.conformance.clock import now
-from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, diagnose
+from backproof.conformance.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Failing, Inexact, diagnose, error_of
 from backproof.conformance.evidence import Inquiry
 from backproof.conformance.law import Law
 from backproof.conformance.mistake import Mistake
@@ -197,7 +197,8 @@ class Explainer:
                 passed += own.passed
             passing = [(case, laws[case.configuration.rank]) for case in sorted(passed, key=_size)]
             evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing, beside)
-            self._diagnoses[key] = diagnose(evidence, named, known, until)
+            inexact = self._inexact(until) if check in (*COMPARING, "memory_layout") else {}
+            self._diagnoses[key] = diagnose(evidence, named, known, until, inexact)
         return self._diagnoses[key]
 
     def _rule(
@@ -215,7 +216,16 @@ class Explainer:
         bad = [case for case, _, _ in failing]
         if check == "memory_layout" and not start.layouts:
             start = min((case for case in bad if case.layouts), key=lambda case: case.key, default=start)
-        return self._inquiry(check, judge, until).rule(start, bad, tally.passed)
+        return self._inquiry(check, judge, until).rule(start, bad, [*tally.passed, *self._beside(check)])
+
+    def _beside(self, check: str) -> list[Case]:
+        """What is right beside the cases of a list: a case with meaning is no failure to reject, and what a list asks
+        of a tensor the tensor's own cases are asked too.
+        """
+        if check == "rejection":
+            return [case for name in ("out", "dx") for case in self._hearing.tally(name).passed]
+        tensors = [found.tensor for _, _, found in self._hearing.tally(check).failed] if check in RESULTS else []
+        return [case for name in dict.fromkeys(tensors) if name for case in self._hearing.tally(name).passed]
 
     def refused_where(self, check: str, until: float) -> Rule | None:
         """Where the candidate refuses; None if no rule says it."""
@@ -253,6 +263,19 @@ class Explainer:
                 found = self._diagnosis(tensor, kind, smallest, failing, tally, until)
                 named[tensor] = (*named.get(tensor, ()), *found.mistakes)
         return named
+
+    def _inexact(self, until: float) -> dict[str, Inexact]:
+        """The tensors of this hearing that are right but for their rounding."""
+        inexact = {}
+        for tensor in self._hearing.checks:
+            failing = _failing(self._hearing.tally(tensor), "value") if tensor not in OTHERS else []
+            if failing:
+                smallest = min(failing, key=lambda entry: entry[0].key)
+                tally = self._hearing.tally(tensor)
+                sentence = self._diagnosis(tensor, "value", smallest, failing, tally, until).inexact
+                if sentence is not None:
+                    inexact[tensor] = Inexact(sentence, max(map(error_of, failing)))
+        return inexact
 
     def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool], until: float) -> tuple[Case, bool]:
         """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""

@@ -54,9 +54,11 @@ class Suspicion:
 
     `sentence` may have "{tensor}" in it, the discrepancy's. `checks` are the items that it can explain, empty: any.
     `holds` must be true of every failing case for the suspicion to be told, and be false wherever something else is
-    the cause.
+    the cause. `of_accuracy`: the tensor is right, but for its rounding; what holds results against each other fails by
+    it too.
     """
 
     sentence: str
     checks: tuple[str, ...]
     holds: Callable[[Incident], bool]
+    of_accuracy: bool = False

@@ -27,8 +27,8 @@ SUPPORT, MANY = 3, 40
 MOST_INSIDE, OF_A_THING = 0.5, 0.08
 DIVISORS = (2, 4, 8, 16, 32)
 
-#: How plain a condition is: on the configuration, a size above 1, another size, a multiple, a negation, a number.
-_NAMED, _SEVERAL, _THRESHOLD, _MULTIPLE, _NEGATED, _OF_NUMBERS = 0.0, 0.2, 0.45, 0.55, 0.7, 0.5
+#: How plain a condition is: on the configuration, a size above 1, another size, a multiple, a number.
+_NAMED, _SEVERAL, _THRESHOLD, _MULTIPLE, _OF_NUMBERS = 0.0, 0.2, 0.45, 0.55, 0.5
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,6 @@ def features_of(table: Table, failed: Array, numbers: frozenset[str] = frozenset
         if issubclass(kind, (bool, np.bool_)):
             length = 1 + name.count(" and ")
             found.append(Feature(name, _is(name, 1.0), length, _NAMED + plain, of_numbers))
-            if length == 1 and not name.startswith("no ") and " not " not in name:
-                found.append(Feature(f"not {name}", _is(name, 0.0), 1, _NEGATED + plain, of_numbers))
         else:
             found += _of_size(name, table[name], failed, plain, of_numbers)
     return found

@@ -123,7 +123,8 @@ def test_each_step_is_one_of_the_textbook() -> None:
     for number, step in STEPS.items():
         assert step.startswith(f"step {number}: ")
         assert f"# {number}. {step.partition(': ')[2]}\n" in lines
-    assert {mistake.step for mistake in MISTAKES} == {None, *STEPS.values()}
+    told = {mistake.step for mistake in MISTAKES}
+    assert {step for steps in told if steps for step in steps.split("; ")} == set(STEPS.values())
 
 
 @pytest.mark.parametrize("tensor", TENSORS)

@@ -418,7 +418,7 @@ def test_the_loops_are_right(rank: int) -> None:
         (MeanOverSamples, "dw db", "{tensor} is divided by the number of samples:"),
         (SumsOverTheSamplesAlone, "db", "{tensor} is not summed over the windows:"),
         (WithoutBias, "out", "{tensor} has no bias added."),
-        (TransposedFilters, "dw", "{tensor} takes the memory of w, (O, C, *K), for one in the order (C, O, *K)."),
+        (TransposedFilters, "dw", "{tensor} takes the memory of dw, (O, C, *K), for one in the order (C, O, *K)."),
         (EndsWithTheLastWindow, "dx", "{tensor} ends with the last window:"),
         (KeepsThePadding, "dx", "{tensor} keeps the padding:"),
         (StrideOfTheFirstAxis, "dx dw", "{tensor} takes the stride of the first axis for every axis."),

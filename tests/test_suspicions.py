@@ -87,7 +87,7 @@ SUSPECTS = (
     suspect("forms.PadsAnImage", "out", "x has one spatial axis", parameters={"low0": 1, "size0": 2}, **CONV),
     suspect("forms.Refuses", "out", REFUSED),
     # Forms.
-    suspect("forms.NoneForDb", "db", "{tensor} is None in a case"),
+    suspect("forms.NoneForDb", "db", "{tensor} is None, though the array"),
     suspect("forms.ClosesTheGap", "dx", "Where an array is None its gradient", parameters={**PLAIN, "bias": 0}),
     suspect("forms.TooFew", "dx", "The backward returns fewer gradients"),
     suspect("forms.Scalar", "db", "{tensor} is one number"),
@@ -127,12 +127,14 @@ SUSPECTS = (
     suspect("memory.Workspace", "aliasing", "{tensor} is returned in a workspace of the layer"),
     suspect("memory.BufferOfTheCache", "aliasing", "{tensor} is returned in a buffer of the cache"),
     # How an array lies in memory.
-    suspect("memory.IgnoresStrides", "memory_layout", "The strides of dout are ignored", layouts={"dout": "Fortran"}),
+    suspect(
+        "memory.IgnoresStrides", "memory_layout", "In these layouts the numbers of dout", layouts={"dout": "Fortran"}
+    ),
     suspect(
         "memory.ReadsForwards",
         "memory_layout",
         "dout has negative strides",
-        "The strides of dout are ignored",
+        "In these layouts the numbers of dout",
         layouts={"dout": "negative stride, last axis"},
     ),
     suspect(
@@ -205,11 +207,11 @@ SUSPECTS = (
     suspect("states.LastBatch", "repeatability", "A later forward replaces what this backward needs"),
     suspect("states.LastBackward", "repeatability", "Another call's backward replaces"),
     suspect("states.NeverZeroes", "dw", "{tensor} is added to an array that no call sets back"),
-    suspect("states.ByTurns", "repeatability", "{tensor} has two values by turns"),
+    suspect("states.ByTurns", "repeatability", "{tensor} is another one in every second"),
     suspect(
         "states.ByTurns",
         "memory_layout",
-        "{tensor} has two values by turns",
+        "{tensor} is another one in every second",
         parameters={"batch0": 1, "inputs": 2, "outputs": 3},
         layouts={"dout": "odd strides of size 1"},
     ),

@@ -317,7 +317,8 @@ CALLS: tuple[Suspicion, ...] = (
         adds_up,
     ),
     Suspicion(
-        "{tensor} is added to what the backward before has left, turned around: so the second one on a cache has it.",
+        "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives that "
+        "sum.",
         CHECKS,
         adds_turned,
     ),
@@ -369,7 +370,9 @@ CALLS: tuple[Suspicion, ...] = (
         never_zeroed,
     ),
     Suspicion(
-        "{tensor} has two values by turns in equal calls: one call changes what the next one finds.", (), by_turns
+        "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
+        (),
+        by_turns,
     ),
     Suspicion(
         "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",

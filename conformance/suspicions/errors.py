@@ -236,7 +236,7 @@ ERRORS: tuple[Suspicion, ...] = (
         _crashes(_number_of_axes),
     ),
     Suspicion(
-        "The code itself refuses this case, with a raise or an assert: the contract has it answered.",
+        "The code itself refuses this case, with a raise or an assert; the contract wants an answer.",
         (),
         _crashes(_refused_by_the_code),
     ),

@@ -191,7 +191,9 @@ def _integers(incident: Incident) -> bool:
 
 
 FORMS: tuple[Suspicion, ...] = (
-    Suspicion("{tensor} is None in a case in which its array is there.", (), _of_kind("result", _none)),
+    Suspicion(
+        "{tensor} is None, though the array that it is the gradient of was passed.", (), _of_kind("result", _none)
+    ),
     Suspicion(
         "Where an array is None its gradient has no place in what is returned: the place must hold None.",
         (),
@@ -244,7 +246,7 @@ FORMS: tuple[Suspicion, ...] = (
         (),
         _float64,
     ),
-    Suspicion("{tensor} has the dtype of x, not that of its own array.", (), _of_x),
+    Suspicion("{tensor} has the dtype of x, not that of the parameter that it is the gradient of.", (), _of_x),
     Suspicion(
         "{tensor} is left in float32, in which it is computed: it is not converted back to the dtype of its array.",
         (),

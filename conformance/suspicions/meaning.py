@@ -149,7 +149,7 @@ def _unchecked_dout(incident: Incident) -> bool:
 
 MEANING: tuple[Suspicion, ...] = (
     Suspicion(
-        "A dout with a single entry along an axis is broadcast: nothing compares its shape with that of out.",
+        "A dout with a single entry along an axis is broadcast to the shape of out, where it has to be refused.",
         CHECKS,
         _in_backward(_broadcast),
     ),

@@ -148,17 +148,19 @@ NUMBERS: tuple[Suspicion, ...] = (
         _marked,
     ),
     *(
-        Suspicion(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_))
+        Suspicion(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_), of_accuracy=True)
         for format_ in ("float32", "float16", "bfloat16")
     ),
     Suspicion(
         "{tensor} has float32's accuracy: something on the way to it is float32, or a sum is kept in it.",
         (),
         _in_float32,
+        of_accuracy=True,
     ),
     Suspicion(
         "A sum behind {tensor} is kept in the 16 bits of x, in whole or from block to block: a long one sticks.",
         (),
         _right_where_small,
+        of_accuracy=True,
     ),
 )

@@ -181,7 +181,8 @@ NAMES = ("dout", *ARRAYS)
 STRIDES: tuple[Suspicion, ...] = (
     *(
         Suspicion(
-            f"The strides of {name} are ignored: its numbers are taken as they lie in memory, one behind the other.",
+            f"In these layouts the numbers of {name} are taken as they lie in memory, one behind the other: its "
+            "strides are ignored.",
             CHECKS,
             partial(_misread, _as_it_lies, name),
         )

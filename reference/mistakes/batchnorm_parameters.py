@@ -246,7 +246,7 @@ def _sums() -> Iterator[Mistake]:
     ):
         yield from in_each_mode(f"{{tensor}} is {words}.", "dgamma dbeta", _divided(factor))
     yield from in_each_mode(
-        "{tensor} is the other one's: dgamma and dbeta stand in each other's place.",
+        "{tensor} stands in the other's place: dgamma and dbeta are exchanged.",
         "dgamma dbeta",
         lambda s: {"dgamma": s.dbeta, "dbeta": s.dgamma},
     )

@@ -34,7 +34,7 @@ def times(mean: Factor | None, variance: Factor | None) -> Change:
     return change
 
 
-def in_dx(sentence: str, change: Change, step: int | None = None) -> Mistake:
+def in_dx(sentence: str, change: Change, step: int | tuple[int, ...] | None = None) -> Mistake:
     """A mistake of dx in training."""
     return mistake(sentence, "dx", change, mode="training", step=step)
 
@@ -115,7 +115,7 @@ def _single() -> Iterator[Mistake]:
     yield in_dx(
         "{tensor} leaves out both statistics' paths: mean and variance are taken for constants, as in eval.",
         times(zero, zero),
-        2,
+        (3, 1),
     )
     yield in_dx(mean % ("adds", ", which is to be subtracted."), times(minus, None), 2)
     yield in_dx(variance % ("adds", ", which is to be subtracted."), times(None, minus), 7)

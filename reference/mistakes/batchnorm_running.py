@@ -196,9 +196,7 @@ def _variances() -> Iterator[Mistake]:
             _towards(var=var),
             mode="training",
         )
-    yield mistake(
-        "{tensor} is the other one's: running_mean and running_var stand in each other's place.", BOTH, _exchanged
-    )
+    yield mistake("{tensor} stands in the other's place: running_mean and running_var are exchanged.", BOTH, _exchanged)
 
 
 def _about(s: Stages, mean: Array) -> Array:

@@ -99,6 +99,7 @@ WRONG = (
     Wrong(
         "takes the variance for a deviation and squares it: it divides by sqrt(var^2 + eps)",
         lambda var, eps, s: 1 / np.sqrt(var**2 + eps),
+        5,
     ),
     Wrong(
         "takes the deviation for the variance: it divides by sqrt(sqrt(var) + eps)",
@@ -111,12 +112,12 @@ WRONG = (
     Wrong(
         "takes 1 / sqrt(var + eps) for the variance: it divides by sqrt(1 / sqrt(var + eps) + eps)",
         lambda var, eps, s: 1 / np.sqrt(1 / np.sqrt(var + eps) + eps),
-        7,
+        5,
     ),
     Wrong(
         "takes sqrt(var + eps) for the variance: it divides by sqrt(sqrt(var + eps) + eps)",
         lambda var, eps, s: 1 / np.sqrt(np.sqrt(var + eps) + eps),
-        7,
+        5,
     ),
     Wrong("has the variance over m - 1 instead of over m", _unbiased, 4, "training"),
     Wrong(
@@ -136,18 +137,21 @@ WRONG = (
     Wrong(
         "has a scale of 0 where the variance is 0",
         lambda var, eps, s: np.where(var > 0, 1 / np.sqrt(var + eps), 0.0),
+        7,
         smooth=False,
         split=False,
     ),
     Wrong(
         "has a scale of 1 where the variance is 0",
         lambda var, eps, s: np.where(var > 0, 1 / np.sqrt(var + eps), 1.0),
+        7,
         smooth=False,
         split=False,
     ),
     Wrong(
         "has a scale of 0 where the variance is below eps",
         lambda var, eps, s: np.where(var >= eps, 1 / np.sqrt(var + eps), 0.0),
+        7,
         smooth=False,
         split=False,
     ),

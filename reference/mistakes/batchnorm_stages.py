@@ -316,7 +316,7 @@ def mistake(
     tensors: str,
     change: Change,
     *,
-    step: int | None = None,
+    step: int | tuple[int, ...] | None = None,
     mode: Mode | None = None,
     empty: bool = False,
     shaped: bool = True,
@@ -338,7 +338,8 @@ def mistake(
         there = {name: a for name, a in wrong.items() if name in names and name in right}
         return {name: found.as_passed(name, a) for name, a in there.items()} if shaped else there
 
-    return Mistake(sentence, names, gives, None if step is None else STEPS[step])
+    steps = () if step is None else (step,) if isinstance(step, int) else step
+    return Mistake(sentence, names, gives, "; ".join(STEPS[number] for number in steps) or None)
 
 
 def tracking(change: Change) -> Change:

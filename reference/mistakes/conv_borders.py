@@ -89,12 +89,9 @@ def one_sided(side: str) -> Source:
     return source
 
 
+_zeros = as_mode("zeros", "reflect", "replicate", "circular")
+
 SOURCES: tuple[tuple[str, Source], ...] = (
-    (
-        "{tensor} pads with zeros in every mode: the padding mode is ignored, or the gradient of the padding is dropped"
-        " where it has to be added to the pixels that it repeats.",
-        as_mode("zeros", "reflect", "replicate", "circular"),
-    ),
     ("{tensor} pads with zeros where the mode is reflect.", as_mode("zeros", "reflect")),
     ("{tensor} pads with zeros where the mode is replicate.", as_mode("zeros", "replicate")),
     ("{tensor} pads with zeros where the mode is circular.", as_mode("zeros", "circular")),
@@ -132,7 +129,7 @@ SOURCES: tuple[tuple[str, Source], ...] = (
 )
 
 
-def sourced(sentence: str, source: Source) -> Mistake:
+def sourced(sentence: str, source: Source, tensors: str = "out dx dw") -> Mistake:
     """The mistake of padding otherwise."""
 
     def makers(parts: Parts, right: Results) -> Makers | None:
@@ -141,7 +138,7 @@ def sourced(sentence: str, source: Source) -> Mistake:
             return None
         return walking(parts, [s[place] for s, place in zip(sources, parts.places, strict=True)])
 
-    return mistake(sentence, "out dx dw", makers)
+    return mistake(sentence, tensors, makers)
 
 
 def border(sentence: str, made: Made, tensor: str = "dx") -> Mistake:
@@ -248,6 +245,13 @@ def unwritten(holds: Callable[[Axis], bool]) -> Made:
 
 
 BORDERS: tuple[Mistake, ...] = (
+    sourced("{tensor} pads with zeros in every mode: the padding mode is ignored.", _zeros, "out dw"),
+    sourced(
+        "{tensor} drops the gradient of the padding, which has to be added to the pixels that it repeats; or it pads "
+        "with zeros in every mode.",
+        _zeros,
+        "dx",
+    ),
     *(sourced(sentence, source) for sentence, source in SOURCES),
     border(
         "{tensor} keeps one gradient of a pixel that the padding repeats: they are assigned, not added up.", counts_once

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from math import prod
 
@@ -18,16 +18,16 @@ Rereading = tuple[Callable[[Array], Array], Callable[[Array], Array]]
 Reading = Callable[[Array, Parts], Rereading | None]
 
 
-def read_as(sentence: str, array: str, reading: Reading, *, db: bool = True) -> Mistake:
-    """The mistake of reading x, w or dout otherwise than it lies, and of writing its gradient so; db is perhaps what
-    some plainer reading has for it.
+def read_as(sentence: str, array: str, reading: Reading, *, db: bool = True, among: Sequence[str] = ()) -> Mistake:
+    """The mistake of reading x, w or dout otherwise than it lies, and of writing its gradient so, or one `among` those;
+    db is perhaps what some plainer reading has for it.
     """
 
     def makers(parts: Parts, right: Results) -> Makers | None:
         found = reading(getattr(parts, array), parts)
         return None if found is None else rereading(parts, right, array, *found)
 
-    tensors = [tensor for tensor in (*READERS[array], GRADIENT[array]) if db or tensor != "db"]
+    tensors = [tensor for tensor in among or (*READERS[array], GRADIENT[array]) if db or tensor != "db"]
     return mistake(sentence, " ".join(tensors), makers)
 
 
@@ -131,23 +131,25 @@ def in_memory() -> list[Mistake]:
             for array in ("w", "dout", "x"):
                 words, axes = in_order(array, blocks, turned=turned)
                 plain, _ = in_order(array, (0, 1, 2), turned=False)
-                found.append(
-                    read_as(
-                        f"{{tensor}} takes the memory of {array}, {plain}, for one in the order {words}.",
-                        array,
-                        taken_for(axes),
-                        db=blocks in ((0, 2, 1), (1, 0, 2), (2, 1, 0)) and not turned,
+                for tensors, name in ((READERS[array], array), ((GRADIENT[array],), GRADIENT[array])):
+                    found.append(
+                        read_as(
+                            f"{{tensor}} takes the memory of {name}, {plain}, for one in the order {words}.",
+                            array,
+                            taken_for(axes),
+                            db=blocks in ((0, 2, 1), (1, 0, 2), (2, 1, 0)) and not turned,
+                            among=tensors,
+                        )
                     )
-                )
-                found.append(
-                    read_as(
-                        f"{{tensor}} brings {array} to the order {words} and back to {plain} by a reshape.",
-                        array,
-                        moved_to(axes),
-                        db=blocks == (1, 0, 2) and not turned,
+                    found.append(
+                        read_as(
+                            f"{{tensor}} brings {name} to the order {words} and back to {plain} by a reshape.",
+                            array,
+                            moved_to(axes),
+                            db=blocks == (1, 0, 2) and not turned,
+                            among=tensors,
+                        )
                     )
-                )
-
                 found.append(returned(words, GRADIENT[array], axes))
     return found
 

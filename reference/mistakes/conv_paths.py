@@ -38,6 +38,8 @@ PATHS: tuple[Path, ...] = (
             "the groups",
             "of w",
             "brings w",
+            "brings dw",
+            "of dw",
             "filter's channels",
         ),
     ),

@@ -94,7 +94,7 @@ CROPS: tuple[Mistake, ...] = (
     border("{tensor} has the padding taken off its first axis alone.", crops_one(lambda rank: 0)),
     border("{tensor} has the padding taken off its last axis alone.", crops_one(lambda rank: rank - 1)),
     border(
-        "{tensor} ends with the last window: rows behind (OH-1)*stride + dilation*(K-1) + 1 are missing.",
+        "{tensor} ends with the last window: the rows that are left over behind it are missing.",
         cropped(lambda a: a.low, lambda a: max(a.low, min(covered(a), a.low + a.size))),
     ),
     border(
@@ -110,7 +110,7 @@ CROPS: tuple[Mistake, ...] = (
         longest,
     ),
     border(
-        "{tensor} is not cropped to the kernel: it has a tap for every dilation that the remainder leaves room for.",
+        "{tensor} is not cropped to the kernel: it has a further tap wherever the remainder leaves room for one.",
         longer,
         "dw",
     ),

@@ -40,8 +40,8 @@ STARTS: tuple[Change, ...] = (
         needs="stride",
     ),
     Change(
-        "pads dout by K-1 less the padding",
-        "a dilated kernel needs dilation*(K-1) zeros around dout",
+        "pads dout as for a kernel without dilation",
+        "a dilated one needs dilation*(K-1) zeros around dout, not K-1",
         starts(lambda a: a.low + reach(a) - a.kernel + 1),
         needs="dilation",
     ),

@@ -28,8 +28,8 @@ STEPS: tuple[Change, ...] = (
         lambda axes, k: places(axes[k])[:, ::-1],
     ),
     Change(
-        "swaps stride and dilation",
-        "stride and dilation have changed places",
+        "exchanges stride and dilation",
+        "window h lies at h*dilation and tap k at k*stride",
         steps(lambda a: a.dilation, lambda a: a.stride),
         needs="stride dilation",
     ),

@@ -37,6 +37,8 @@ OF_AN_AXIS: Mapping[str, Callable[[Axis], bool]] = MappingProxyType(
         "dilated kernel > stride": lambda a: _reach(a) > a.stride,
         "low padding > dilated kernel - 1": lambda a: a.low >= _reach(a),
         "high padding > dilated kernel - 1": lambda a: a.high >= _reach(a),
+        "low padding < dilated kernel": lambda a: a.low < _reach(a),
+        "high padding < dilated kernel": lambda a: a.high < _reach(a),
         "padding > dilated kernel - 1": lambda a: max(a.low, a.high) >= _reach(a),
         "stride != dilation": lambda a: a.stride != a.dilation,
         "stride > 2": lambda a: a.stride > 2,
@@ -161,6 +163,7 @@ def _of_configuration(configuration: Configuration) -> Facts:
         "entries of w": filters * own * prod(taps),
     }
     facts["w has the shape of x"] = configuration.shapes["x"] == configuration.shapes["w"]
+    facts["w has another shape than x"] = not facts["w has the shape of x"]
     facts |= of_dout(configuration.shape("dout"), (batch, filters, *[axis.out for axis in axes]))
     facts["out has an axis of 1"] = 1 in configuration.shape("dout")
     facts["x has an axis of 1"] = 1 in configuration.shape("x")
