@@ -56,9 +56,15 @@ def test_what_is_inexact_does_not_explain_a_larger_error(error: float, sentences
         ("leaves_over_filters_out", "rejection", "groups that do not divide the filters"),
         ("accepts_any_eps", "rejection", "eps <= 0"),
         ("broadcasts_w", "rejection", None),
-        ("averages_dw", "edges", "batch = 0"),
         ("counts_the_edge_twice_in_reflect", "relations", "padding > 0"),
     ],
 )
 def test_where_it_fails_is_held_against_what_is_right_elsewhere(name: str, item: str, region: str | None) -> None:
     assert region in [found.region for found in hearing(name).counterexamples(item)]
+
+
+def test_a_list_is_held_against_the_cases_of_its_tensors() -> None:
+    (found,) = hearing("recomputes_the_deviation_with_the_usual_eps").counterexamples("stability")
+    assert found.region is not None
+    assert "eps" in found.region
+    assert "channel" not in found.region
