@@ -40,6 +40,8 @@ FIRST = 4
 STEADY = 2
 #: A rule on the numbers as well may be so much longer than one that no numbers are told in.
 MORE_FOR_NUMBERS = 2
+#: What kernels take at a time.
+TILES = (4, 8, 16)
 #: Larger configurations are not asked beside the ones that failed.
 LARGEST = 2000
 
@@ -185,6 +187,14 @@ class Inquiry:
             second = names[int(self._generator.integers(len(names)))]
             yield self._build({**parameters, one: base[one], second: base[second]}, rank)
 
+    def _multiples(self, case: Case) -> Iterator[Configuration | None]:
+        """One size the next multiples of what kernels take at a time: few cases have those by chance."""
+        parameters, rank = case.configuration.parameters, case.configuration.rank
+        for name, value in parameters.items():
+            sizes = [tile * (value // tile + step) for tile in TILES for step in (1, 2)] if value > 3 else []
+            for size in dict.fromkeys(sizes):
+                yield self._build({**parameters, name: size}, rank)
+
     def _edges(self, case: Case) -> None:
         """How small each size can be for the case still to fail."""
         parameters, rank = case.configuration.parameters, case.configuration.rank
@@ -273,6 +283,9 @@ class Inquiry:
             self._ask_configuration(start)
             for configuration in self._neighbours(start):
                 if configuration is not None and self.asked < MOST_JUDGED // 4:
+                    self._ask_configuration(self._placed(configuration, start))
+            for configuration in self._multiples(start):
+                if configuration is not None:
                     self._ask_configuration(self._placed(configuration, start))
             if all(self.evidence.failed):
                 # Before it is said to fail everywhere the plainest configurations are asked.

@@ -136,6 +136,13 @@ def test_the_rule_of_a_convolution(fault: str, words: str, tmp_path: Path) -> No
     assert contradictions(rule, inquiry) == 0
 
 
+def test_the_multiples_of_a_tile_are_asked() -> None:
+    adapter = load("backproof.plugins.gallery:drops_the_tail_of_the_channels", CONTRACTS)
+    rule, _ = inquire(hearings(adapter, LAYER["conv"], PROFILES["quick"], 0)[0], "out")
+    assert rule is not None
+    assert rule.words == "channels > 8 and channels not a multiple of 8"
+
+
 def plain(words: str) -> str:
     """With two dimensions the rows are the batch."""
     return words.replace("N > 1", "batch > 1").replace("rows", "batch")
