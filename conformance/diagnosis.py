@@ -35,6 +35,8 @@ CLEARLY = 4.0
 NEARER = 64.0
 #: By so much what holds results against each other may amplify their rounding.
 AMPLIFIED = 64.0
+#: What is off by more is not rounded.
+SLIGHT = 0.01
 #: Two ways to the same wrong number differ by so little of the largest.
 ALIKE = 1e-9
 #: Other values of a parameter at which mistakes that fit are told apart, in cases of at most so many elements.
@@ -141,10 +143,13 @@ def error_of(failing: Failing) -> float:
 def _rounded_alike(evidence: Evidence, inexact: Mapping[str, Inexact]) -> list[str]:
     """What is said of the tensors, where they are off by no more than their own rounding makes them."""
     said = []
-    for entry in evidence.failing:
-        own = inexact.get(entry[2].tensor or "")
-        if own is None or not error_of(entry) <= AMPLIFIED * own.error:
+    for case, law, found in evidence.failing:
+        own = inexact.get(found.tensor or "")
+        if own is None or not error_of((case, law, found)) <= min(SLIGHT, AMPLIFIED * own.error):
             return []
+        bound = law.right(case).bounds.get(found.tensor or "")
+        if bound is None or not np.any(bound):
+            return []  # nothing rounds in it
         said.append(own.sentence)
     return said
 
@@ -198,13 +203,15 @@ def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) ->
         if len(left) < 2 or now() >= until:
             break
         right = law.right(case).tensors
-        said = [(_given(mistake, case, right) or {}).get(tensor, right.get(tensor)) for mistake in left]
-        room = room_of_wrong(tensor, np.zeros(()), case, law)
-        if any(one is None for one in said) or all(_same(one, said[0], room) for one in said[1:]):
+        if tensor not in right:
+            continue  # of an array that is None
+        said = [(_given(mistake, case, right) or {}).get(tensor, right[tensor]) for mistake in left]
+        if all(_same(one, said[0], room_of_wrong(tensor, np.zeros(()), case, law)) for one in said[1:]):
             continue
         found = (results(evidence.candidate, case) or {}).get(tensor)
         if found is not None:
             got = evidence.candidate.in_reference(tensor, found) if found.ndim == right[tensor].ndim else found
+            room = room_of_wrong(tensor, np.where(np.isfinite(got), got, 0.0), case, law)
             left = [mistake for mistake, one in zip(left, said, strict=True) if _same(one, got, room)]
     return left
 
@@ -217,16 +224,14 @@ def _spoken_of(mistakes: Sequence[Mistake], evidence: Evidence) -> Sequence[Mist
     return [mistake for mistake in mistakes if not words.search(mistake.sentence)]
 
 
-def _same(one: Array | None, other: Array | None, room: float) -> bool:
-    assert one is not None
-    assert other is not None
+def _same(one: Array, other: Array, room: float) -> bool:
     return one.shape == other.shape and _alike(one, other, room)
 
 
 def _beside(smallest: Case, law: Law) -> Iterator[Case]:
     """Cases that differ from the smallest in one parameter: what a threshold or a tile is shows there."""
     for name, value in smallest.configuration.parameters.items():
-        for other in BESIDE:
+        for other in dict.fromkeys((value + 1, 2 * value - 1, 2 * value, 2 * value + 1, *BESIDE)):
             found = law.layer.build({**smallest.configuration.parameters, name: other}, law.space)
             if other == value or found is None or found.elements > LARGEST:
                 continue

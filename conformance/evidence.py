@@ -55,9 +55,12 @@ class Evidence:
     failed: list[bool] = field(default_factory=list)
     facts: list[Mapping[str, bool | int | float]] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
+    #: Whether it is one of the item's own, which are counted, or stands beside them.
+    own: list[bool] = field(default_factory=list)
 
-    def add(self, case: Case, failed: bool) -> None:
+    def add(self, case: Case, failed: bool, *, own: bool = True) -> None:
         """Takes one case."""
+        self.own.append(own)
         facts = self.vocabulary.facts(case)
         if not self.facts:
             self.numbers |= facts.keys() - self.vocabulary.facts(case, numbers=False).keys()
@@ -272,13 +275,20 @@ class Inquiry:
 
     # --- the rule ---
 
-    def rule(self, start: Case, failed: Sequence[Case], passed: Sequence[Case]) -> Rule | None:
-        """The shortest rule that nothing contradicts; `start` is the smallest case that fails."""
+    def rule(
+        self, start: Case, failed: Sequence[Case], passed: Sequence[Case], beside: Sequence[Case] = ()
+    ) -> Rule | None:
+        """The shortest rule that nothing contradicts; `start` is the smallest case that fails.
+
+        The cases `beside` are right and none of the item's own: the rule is held against them, and does not count them.
+        """
         self._largest = start.configuration.elements
         for case in _some(failed):
             self.evidence.add(case, True)
         for case in _some(passed):
             self.evidence.add(case, False)
+        for case in _some(beside):
+            self.evidence.add(case, False, own=False)
         if not self._closed:
             self._ask_configuration(start)
             for configuration in self._neighbours(start):
@@ -403,6 +413,8 @@ class Inquiry:
             chosen, failed = evidence.of_configurations()
         else:
             chosen, failed = list(range(len(evidence.cases))), np.array(evidence.failed, bool)
+        own = np.array([evidence.own[k] for k in chosen], bool)
+        chosen, failed = [k for k in chosen if evidence.own[k]], failed[own]
         vocabulary = evidence.vocabulary
         count = int(failed.sum())
         inside = int((candidate.holds(Table([evidence.facts[k] for k in chosen])) & ~failed).sum())

@@ -197,7 +197,8 @@ class Explainer:
                 passed += own.passed
             passing = [(case, laws[case.configuration.rank]) for case in sorted(passed, key=_size)]
             evidence = Evidence(check, self._hearing.candidate, [smallest, *others], passing, beside)
-            inexact = self._inexact(until) if check in (*COMPARING, "memory_layout") else {}
+            compares = check in COMPARING or (check == "memory_layout" and self._hearing.tensors_judged)
+            inexact = self._inexact(until) if compares else {}
             self._diagnoses[key] = diagnose(evidence, named, known, until, inexact)
         return self._diagnoses[key]
 
@@ -216,14 +217,14 @@ class Explainer:
         bad = [case for case, _, _ in failing]
         if check == "memory_layout" and not start.layouts:
             start = min((case for case in bad if case.layouts), key=lambda case: case.key, default=start)
-        return self._inquiry(check, judge, until).rule(start, bad, [*tally.passed, *self._beside(check)])
+        return self._inquiry(check, judge, until).rule(start, bad, tally.passed, self._beside(check))
 
     def _beside(self, check: str) -> list[Case]:
         """What is right beside the cases of a list: a case with meaning is no failure to reject, and what a list asks
-        of a tensor the tensor's own cases are asked too.
+        of a tensor the tensor's own cases ask too.
         """
         if check == "rejection":
-            return [case for name in ("out", "dx") for case in self._hearing.tally(name).passed]
+            return [case for _, cases in (*self._hearing.swept, *self._hearing.drawn) for case in cases]
         tensors = [found.tensor for _, _, found in self._hearing.tally(check).failed] if check in RESULTS else []
         return [case for name in dict.fromkeys(tensors) if name for case in self._hearing.tally(name).passed]
 

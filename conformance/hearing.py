@@ -116,6 +116,11 @@ class Hearing:
             self._others[check] = self._heard(check)
         return self._others[check]
 
+    @property
+    def tensors_judged(self) -> bool:
+        """Whether the tensors' cases have been judged: an item that is run alone does without."""
+        return "_tensors" in vars(self)
+
     @cached_property
     def swept(self) -> tuple[tuple[Law, tuple[Case, ...]], ...]:
         """The smallest-first sweep: for each rank."""

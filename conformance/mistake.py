@@ -28,7 +28,7 @@ class Mistake:
     `sentence` says it of one tensor, which stands in it as "{tensor}". `gives` has, of a case and its right results,
     what this mistake makes of the tensors that it changes, right or wrong in their shapes too; a tensor that is left
     out is right, and so is every one where it returns None. `step` is the numbered step of the textbook whose gradient
-    is at fault.
+    is at fault, or two of them.
     """
 
     sentence: str

@@ -27,6 +27,8 @@ def reduced(case: Case, fails: Fails, layer: Layer, space: Space, until: float) 
         if smaller is not None:
             case, filled = smaller, True
             continue
+        if not filled:
+            return case, True
         plain, done = plainer(case, fails, layer, space, until)
         if plain is case or not done:
             return plain, done

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import inf
 
-from backproof.conformance.case import Case, Configuration
+import numpy as np
+
+from backproof.conformance.case import Array, Case, Configuration
 from backproof.conformance.clock import now
 from backproof.conformance.law import Law
 from backproof.conformance.verdict import Discrepancy, Judgement
+
+#: Configurations of at most so many elements are tried with all signs.
+SIGNED = 12
 
 Judge = Callable[[Case, Law], Judgement]
 
@@ -78,17 +83,22 @@ class Search:
 
 
 def _filled(configuration: Configuration, law: Law) -> Iterator[Case]:
-    """Every fill; with plain options, of which there are few, the first one also with every choice of signs."""
+    """Every fill; of the smallest with plain options the first one also with every choice of signs."""
     fills = list(law.layer.fills(configuration, law.space))
     yield from fills
-    if configuration.excess > 0:
+    if configuration.excess > 0 or configuration.elements > SIGNED:
         return
     arrays = {name: a for name, a in fills[0].arrays.items() if a is not None}
     signed = [name for name in (*law.layer.contract.arrays, "dout") if name in arrays]
     for count in range(1, len(signed) + 1):
         for names in combinations(signed, count):
-            turned = {name: -arrays[name] for name in names}
+            turned = {name: _negative(arrays[name]) for name in names}
             yield replace(fills[0], arrays={**fills[0].arrays, **turned}, origin="reduced")
+
+
+def _negative(array: Array) -> Array:
+    """With its zeros as they are."""
+    return np.where(array == 0, array, -array).astype(array.dtype)
 
 
 def _tagged(law: Law, k: int) -> Iterator[tuple[tuple[int, int], int, Configuration]]:

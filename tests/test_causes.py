@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,39 @@ def test_a_list_is_held_against_the_cases_of_its_tensors() -> None:
     assert found.region is not None
     assert "eps" in found.region
     assert "channel" not in found.region
+
+
+OPTIONAL = """
+    def linear_forward(x, w, b=None):
+        return x @ w + (0 if b is None else b), (x, w, b)
+
+    def linear_backward(dout, cache):
+        x, w, b = cache
+        return dout @ w.T, x.T @ dout, None if b is None else dout[:64].sum(axis=0)
+"""
+
+
+def test_a_sum_that_stops_at_the_largest_tile_is_told_from_other_sums_with_a_bias_that_may_be_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "optional_bias.py").write_text(textwrap.dedent(OPTIONAL))
+    adapter = load("optional_bias.py", CONTRACTS, tmp_path)
+    court = hearings(adapter, LAYER["linear"], PROFILES["quick"], 0)[0]
+    (found,) = court.counterexamples("db")
+    assert found.diagnosis == ("db stops summing after 64 terms.",)
+
+
+def test_what_no_rule_is_held_against_is_not_counted() -> None:
+    court = hearing("accepts_any_eps")
+    (found,) = court.counterexamples("rejection")
+    assert found.failed + found.passed == len(list(court.asked("rejection")))
+
+
+def test_the_unreduced_case_has_the_same_cause() -> None:
+    court = hearing("leaves_channels_behind_the_last_tile")
+    tally = court.tally("dx")
+    failing = sorted(tally.failed, key=lambda entry: entry[0].key)
+    passing = [(case, law) for law in court.laws for case in tally.passed if case.configuration.rank == law.space.rank]
+    evidence = Evidence("dx", court.candidate, failing, passing)
+    (sentence,) = diagnose(evidence, {}, None, inf).sentences
+    assert sentence.endswith("behind the last multiple of 8.")

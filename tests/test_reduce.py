@@ -118,6 +118,17 @@ def test_the_search_tries_both_signs_of_every_array() -> None:
     assert found.case.configuration.size == (4, 0)
 
 
+def test_the_search_has_no_zero_below_zero() -> None:
+    def judge(case: Case, law: Law):
+        below = [a is not None and bool((np.signbit(a) & (a == 0)).any()) for a in case.arrays.values()]
+        return {"dx": Discrepancy("value", "dx", "planted") if any(below) else Status.RIGHT}
+
+    search = Search([Law(LAYER["linear"], space("linear", 2))], judge, 10**6, 60.0)
+    found = search.smaller("dx", "value", (14, 0))
+    assert found.complete
+    assert found.case is None
+
+
 def test_the_search_keeps_kinds_and_checks_apart() -> None:
     search = Search(laws("stride"), judge_by(lambda p: p["stride0"] == 2), 10**6, 60.0)
     assert search.smaller("dx", "shape", (5, 9)).case is None

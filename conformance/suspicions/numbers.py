@@ -161,6 +161,5 @@ NUMBERS: tuple[Suspicion, ...] = (
         "A sum behind {tensor} is kept in the 16 bits of x, in whole or from block to block: a long one sticks.",
         (),
         _right_where_small,
-        of_accuracy=True,
     ),
 )
