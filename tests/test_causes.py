@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from backproof.conformance.adapter import load
+from backproof.conformance.case import Case
 from backproof.conformance.diagnosis import Evidence, Inexact, diagnose
 from backproof.conformance.hearing import Hearing
+from backproof.conformance.mistake import Mistake, Results
 from backproof.conformance.profile import PROFILES
 from backproof.conformance.rehearsal import hearings
+from backproof.conformance.verdict import Discrepancy
 from backproof.plugins.gallery import FAULTS
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
@@ -82,14 +85,36 @@ OPTIONAL = """
 """
 
 
-def test_a_sum_that_stops_at_the_largest_tile_is_told_from_other_sums_with_a_bias_that_may_be_none(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "optional_bias.py").write_text(textwrap.dedent(OPTIONAL))
-    adapter = load("optional_bias.py", CONTRACTS, tmp_path)
-    court = hearings(adapter, LAYER["linear"], PROFILES["quick"], 0)[0]
-    (found,) = court.counterexamples("db")
+def with_an_optional_bias(folder: Path) -> Hearing:
+    (folder / "optional_bias.py").write_text(textwrap.dedent(OPTIONAL))
+    return hearings(load("optional_bias.py", CONTRACTS, folder), LAYER["linear"], PROFILES["quick"], 0)[0]
+
+
+def test_a_sum_that_stops_at_the_largest_tile_is_told_from_other_sums(tmp_path: Path) -> None:
+    (found,) = with_an_optional_bias(tmp_path).counterexamples("db")
     assert found.diagnosis == ("db stops summing after 64 terms.",)
+
+
+def test_causes_that_nothing_tells_apart_are_told_where_a_bias_may_be_none(tmp_path: Path) -> None:
+    court = with_an_optional_bias(tmp_path)
+
+    def gives(case: Case, right: Results) -> Results:
+        return {"db": case.array("dout")[:64].sum(axis=0)}
+
+    alike = [Mistake(f"{{tensor}} {words}.", ("db",), gives) for words in ("stops", "ends")]
+    evidence = Evidence("db", court.candidate, court.tally("db").failed, [])
+    assert diagnose(evidence, {}, alike, inf).sentences == ("db stops.", "db ends.")
+
+
+def test_rounding_does_not_explain_a_case_in_which_nothing_rounds() -> None:
+    court = hearing("sums_float64_in_float32")
+    (law,) = (law for law in court.laws if law.space.rank == 2)
+    configuration = next(iter(law.layer.ascending(law.space)))
+    case = next(iter(law.layer.fills(configuration, law.space)))
+    right = law.right(case).tensors["dx"]
+    found = Discrepancy("value", "dx", "it is off", right, right * (1 + 1e-8))
+    evidence = Evidence("linearity", court.candidate, [(case, law, found)], [])
+    assert diagnose(evidence, {}, None, inf, {"dx": Inexact("dx is rounded.", 1e-7)}).sentences == ()
 
 
 def test_what_no_rule_is_held_against_is_not_counted() -> None:

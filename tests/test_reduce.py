@@ -123,7 +123,7 @@ def test_the_search_has_no_zero_below_zero() -> None:
         below = [a is not None and bool((np.signbit(a) & (a == 0)).any()) for a in case.arrays.values()]
         return {"dx": Discrepancy("value", "dx", "planted") if any(below) else Status.RIGHT}
 
-    search = Search([Law(LAYER["linear"], space("linear", 2))], judge, 10**6, 60.0)
+    search = Search([Law(LAYER["batchnorm"], space("batchnorm", 0))], judge, 10**6, 60.0)
     found = search.smaller("dx", "value", (14, 0))
     assert found.complete
     assert found.case is None
