@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from backproof.conformance.clock import now
 
+#: A step that has begun is finished, though its time be up: so much of an item's time is planned, and so many of the
+#: run's seconds are left over for it.
+PLANNED, LEFT = 0.9, 0.5
+
 
 @dataclass
 class Allowance:
@@ -20,13 +24,13 @@ class Allowance:
     @property
     def used_up(self) -> bool:
         """Whether nothing is left for another item."""
-        return self.spent >= self.run
+        return self.run - self.spent <= 2 * LEFT
 
     @contextmanager
     def deadline(self) -> Iterator[float]:
         """When, by `clock.now`, explaining one item ends; the time that it takes is taken off the run's."""
         start = now()
         try:
-            yield start + min(self.item, self.run - self.spent)
+            yield start + PLANNED * min(self.item, self.run - self.spent - LEFT)
         finally:
             self.spent += now() - start
