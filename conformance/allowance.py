@@ -10,7 +10,7 @@ from backproof.conformance.clock import now
 
 #: A step that has begun is finished, though its time be up: so much of an item's time is planned, and so many of the
 #: run's seconds are left over for it.
-PLANNED, LEFT = 0.9, 0.5
+PLANNED, LEFT = 0.85, 0.5
 
 
 @dataclass
