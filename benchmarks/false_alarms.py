@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -54,18 +54,58 @@ NARROW = replace(DEFAULT, examples=100, others=40)
 COMPILED = replace(DEFAULT, examples=100, sweep=40, sweep_shapes=10, others=6, tile_edges=(9,))
 
 
+def from_bytes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
+    """Cases of random bytes: what Hypothesis draws, without the time that it takes."""
+    return _from_bytes(layer, space, examples, number, examples)
+
+
+def on_few_shapes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
+    """The same, with many numbers for each configuration: a candidate that compiles does so for few shapes."""
+    return _from_bytes(layer, space, examples, number, max(1, examples // 25))
+
+
+def _from_bytes(layer: Layer, space: Space, examples: int, number: int, configurations: int) -> list[Case]:
+    generator = np.random.default_rng(number)
+    tapes = [generator.bytes(CONFIGURATION) for _ in range(configurations)]
+    return [case_from(layer, space, tapes[k % configurations], generator.bytes(NUMBERS)) for k in range(examples)]
+
+
+def nothing() -> None:
+    """Of a candidate that is as it is."""
+
+
+def on_one_thread() -> None:
+    """As the tests have torch, beside other processes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def without_programs() -> None:
+    """Drops what JAX has compiled: a program for each shape, gigabytes of them."""
+    import jax
+
+    jax.clear_caches()
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A right implementation: where it is, what is asked of it in a seed, and of how many cases a layer in all."""
+    """A right implementation: where it is, what is asked of it in a seed, and of how many cases a layer in all.
+
+    `prepare` is called before it is judged, `clear` after each layer; `drawn` has its cases.
+    """
 
     spec: str
     library: str
     full: int
     profile: Profile = WIDE
+    drawn: Callable[[Layer, Space, int, int], list[Case]] = from_bytes
+    prepare: Callable[[], None] = nothing
+    clear: Callable[[], None] = nothing
 
 
 CANDIDATES = {
-    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 60_000),
+    "torch": Candidate("backproof.plugins.torch_adapter", "torch", 60_000, prepare=on_one_thread),
     "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 80_000),
     "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 12_000),
     "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 12_000),
@@ -73,7 +113,7 @@ CANDIDATES = {
     "fourier": Candidate(f"{HERE / 'vectorised.py'}:fourier", "numpy", 12_000),
     "im2col": Candidate(f"{HERE / 'adapter.py'}", "numpy", 12_000),
     "textbook": Candidate("backproof.plugins.numpy_adapter", "numpy", 5_000, NARROW),
-    "jax_lax": Candidate(f"{HERE / 'jax_lax.py'}", "jax", 2_000, COMPILED),
+    "jax_lax": Candidate(f"{HERE / 'jax_lax.py'}", "jax", 2_000, COMPILED, on_few_shapes, clear=without_programs),
 }
 
 
@@ -108,22 +148,6 @@ class Row:
         return verdict.judged
 
 
-def from_bytes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
-    """Cases of random bytes: what Hypothesis draws, without the time that it takes."""
-    return _from_bytes(layer, space, examples, number, examples)
-
-
-def on_few_shapes(layer: Layer, space: Space, examples: int, number: int) -> list[Case]:
-    """The same, with many numbers for each configuration: a candidate that compiles does so for few shapes."""
-    return _from_bytes(layer, space, examples, number, max(1, examples // 25))
-
-
-def _from_bytes(layer: Layer, space: Space, examples: int, number: int, configurations: int) -> list[Case]:
-    generator = np.random.default_rng(number)
-    tapes = [generator.bytes(CONFIGURATION) for _ in range(configurations)]
-    return [case_from(layer, space, tapes[k % configurations], generator.bytes(NUMBERS)) for k in range(examples)]
-
-
 def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = None) -> list[Row]:
     """Judges one candidate, seed after seed, until every layer has its number of cases; None: the full number.
 
@@ -132,11 +156,8 @@ def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = Non
     Raises RuntimeError where a layer has no case that is judged.
     """
     candidate = CANDIDATES.get(name) or Candidate(name, "numpy", 20_000, DEFAULT if seeds else WIDE)
-    if candidate.library == "torch":
-        import torch
-
-        torch.set_num_threads(1)
-    hearing.drawn = on_few_shapes if candidate.library == "jax" else from_bytes
+    candidate.prepare()
+    hearing.drawn = candidate.drawn
     adapter = load(candidate.spec, CONTRACTS)
     target = 0 if seeds else candidate.full if cases is None else cases
     rows = {layer: Row(name, layer, candidate.library) for layer in adapter.implementations}
@@ -151,10 +172,7 @@ def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = Non
                 if item.layer == row.layer and (seed == first_seed or item.check not in LISTED):
                     judged["::".join(item.path)] += row.hear(session, item, seed)
             row.seconds += perf_counter() - start
-            if candidate.library == "jax":
-                import jax
-
-                jax.clear_caches()  # a program for each shape: gigabytes of them
+            candidate.clear()
             if row.cases == before:
                 raise RuntimeError(f"{name}: no case of {row.layer} was judged with seed {seed}.")
             print(

@@ -40,7 +40,7 @@ SLIGHT = 0.01
 #: Two ways to the same wrong number differ by so little of the largest.
 ALIKE = 1e-9
 #: Other values of a parameter at which mistakes that fit are told apart, in cases of at most so many elements.
-BESIDE, LARGEST = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 20, 24, 33), 2000
+NEARBY, LARGEST = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 20, 24, 33), 2000
 #: Kinds of failure in which a mistake accounts for the numbers.
 OF_NUMBERS = ("value", "nonfinite", "shape", "state")
 
@@ -199,7 +199,7 @@ def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) ->
     """Of several mistakes those that are left when the candidate is asked where they do not say the same."""
     smallest, law, _ = evidence.failing[0]
     tensor, left = evidence.tensor, fitting
-    for case in _beside(smallest, law):
+    for case in _nearby(smallest, law):
         if len(left) < 2 or now() >= until:
             break
         right = law.right(case).tensors
@@ -228,10 +228,10 @@ def _same(one: Array, other: Array, room: float) -> bool:
     return one.shape == other.shape and _alike(one, other, room)
 
 
-def _beside(smallest: Case, law: Law) -> Iterator[Case]:
+def _nearby(smallest: Case, law: Law) -> Iterator[Case]:
     """Cases that differ from the smallest in one parameter: what a threshold or a tile is shows there."""
     for name, value in smallest.configuration.parameters.items():
-        for other in dict.fromkeys((value + 1, 2 * value - 1, 2 * value, 2 * value + 1, *BESIDE)):
+        for other in dict.fromkeys((value + 1, 2 * value - 1, 2 * value, 2 * value + 1, *NEARBY)):
             found = law.layer.build({**smallest.configuration.parameters, name: other}, law.space)
             if other == value or found is None or found.elements > LARGEST:
                 continue

@@ -259,9 +259,7 @@ class Explainer:
         for tensor in self._hearing.checks:
             tally = self._hearing.tally(tensor) if tensor not in OTHERS else Tally()
             for kind in dict.fromkeys(found.kind for _, _, found in tally.failed):
-                failing = _failing(tally, kind)
-                smallest = min(failing, key=lambda entry: entry[0].key)
-                found = self._diagnosis(tensor, kind, smallest, failing, tally, until)
+                found = self._of_tensor(tensor, kind, until)
                 named[tensor] = (*named.get(tensor, ()), *found.mistakes)
         return named
 
@@ -270,13 +268,16 @@ class Explainer:
         inexact = {}
         for tensor in self._hearing.checks:
             failing = _failing(self._hearing.tally(tensor), "value") if tensor not in OTHERS else []
-            if failing:
-                smallest = min(failing, key=lambda entry: entry[0].key)
-                tally = self._hearing.tally(tensor)
-                sentence = self._diagnosis(tensor, "value", smallest, failing, tally, until).inexact
-                if sentence is not None:
-                    inexact[tensor] = Inexact(sentence, max(map(error_of, failing)))
+            sentence = self._of_tensor(tensor, "value", until).inexact if failing else None
+            if sentence is not None:
+                inexact[tensor] = Inexact(sentence, max(map(error_of, failing)))
         return inexact
+
+    def _of_tensor(self, tensor: str, kind: Kind, until: float) -> Diagnosis:
+        """What explains a tensor's own item, by the cases that were judged if it has not been explained before."""
+        tally = self._hearing.tally(tensor)
+        failing = _failing(tally, kind)
+        return self._diagnosis(tensor, kind, min(failing, key=lambda entry: entry[0].key), failing, tally, until)
 
     def _reduced(self, case: Case, law: Law, fails: Callable[[Law, Case], bool], until: float) -> tuple[Case, bool]:
         """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""

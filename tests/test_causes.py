@@ -33,6 +33,13 @@ def test_mistakes_that_fit_the_judged_cases_alike_are_told_apart_by_asking() -> 
     assert found.diagnosis == ("out counts whole tiles of 8 channels: the rest behind them is left out.",)
 
 
+def test_what_is_the_same_in_every_case_is_told_once() -> None:
+    (found,) = hearing("forgets_what_is_behind_the_last_block").counterexamples("db")
+    assert found.diagnosis == (
+        "db is summed in whole blocks of 4: the terms behind the last whole block are left out.",
+    )
+
+
 def test_no_option_is_spoken_of_that_the_layer_does_not_take() -> None:
     (found,) = hearing("forgets_the_remainder").counterexamples("dx")
     assert found.diagnosis == ("dx ends with the last window: the rows that are left over behind it are missing.",)

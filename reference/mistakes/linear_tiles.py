@@ -11,14 +11,13 @@ from backproof.conformance.mistake import Mistake
 from backproof.reference.mistakes.linear_rows import Rows, each, in_whole_blocks, made
 
 BLOCKS = (4, 8, 16, 32, 64)
-#: Into how many equal parts a large batch is split, and above which size.
+#: Into how many equal parts a large batch is split, and above which size: not 4 above 4, which are whole blocks of 4.
 PARTS = (
     (2, 2),
     (2, 8),
     (2, 16),
     (2, 32),
     (2, 64),
-    (4, 4),
     (4, 8),
     (4, 16),
     (4, 32),
