@@ -16,8 +16,8 @@ if (_root / "conformance" / "__init__.py").is_file() and (_root / "pyproject.tom
     __path__.append(str(_root))  # a checkout: the sub-packages lie beside this folder
 
 _HOMES = {
-    "AdapterError": "backproof.conformance.adapter",
-    "load": "backproof.conformance.adapter",
+    "AdapterError": "backproof.conformance.adapter.load",
+    "load": "backproof.conformance.adapter.load",
     "LAYERS": "backproof.reference",
     "textbook": "backproof.reference",
 }

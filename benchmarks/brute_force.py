@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from unseen import Unseen
 
-from backproof.conformance import layouts
+from backproof.conformance.spec import memory_layouts as layouts
 from backproof.plugins.gallery import Fault
 from backproof.reference import textbook
 

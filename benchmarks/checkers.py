@@ -30,13 +30,13 @@ import torch
 from configurations import SETTINGS, Key, questions
 from other_checkers import CHECKERS, Called, Checker
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Case
-from backproof.conformance.hearing import Hearing, quiet
-from backproof.conformance.layer import Space
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import OTHERS, tensors
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.runner import PartRunner, quiet
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.plugins.gallery import EQUIVALENTS, FAULTS, NEEDS, Fault
 from backproof.plugins.gallery.fault import layers_of
 from backproof.reference import CONTRACTS, LAYERS
@@ -170,8 +170,8 @@ def own_cases(right: Candidate, dtype: str) -> list[tuple[Key, Space, Case]]:
     """What Backproof asks the tensors of a right implementation, and so of its faults, in one dtype."""
     adapter, layer = load(right.spec, CONTRACTS), LAYER[right.layer]
     parts = layer.parts(adapter.implementations[layer.name].settings)
-    hearings = [Hearing(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None) for part in parts]
-    asked = [(law.space, case) for h in hearings for law, cases in (*h.swept, *h.drawn) for case in cases]
+    runners = [PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None) for part in parts]
+    asked = [(reference.space, case) for h in runners for reference, cases in (*h.swept, *h.drawn) for case in cases]
     return [
         ((dtype, space.rank, str(case.configuration.shapes), k), space, case) for k, (space, case) in enumerate(asked)
     ]
@@ -185,28 +185,28 @@ def try_backproof(candidate: Candidate) -> Verdict:
     with limited(10 * SECONDS):
         for part in layer.parts(adapter.implementations[layer.name].settings):
             for dtype in adapter.settings["dtypes"]:
-                hearing = Hearing(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None)
-                with quiet(hearing.warned):
-                    found = found or first_failure(hearing)
+                runner = PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None)
+                with quiet(runner.warned):
+                    found = found or first_failure(runner)
     return Verdict(found, process_time() - start)
 
 
-def first_failure(hearing: Hearing) -> str | None:
+def first_failure(runner: PartRunner) -> str | None:
     """The first thing that is off: in the tensors case by case, then in one item after the other."""
     answered = set()
     for stage in ("swept", "drawn"):
-        for law, cases in getattr(hearing, stage):
+        for reference, cases in getattr(runner, stage):
             for case in cases:
                 if stage == "drawn":
-                    law.confirm(case)
-                for tensor, judged in tensors(case, hearing.candidate, law).items():
+                    reference.confirm(case)
+                for tensor, judged in tensors(case, runner.candidate, reference).items():
                     if isinstance(judged, Discrepancy):
                         return f"{tensor}: {judged.message}"
                     answered.add(judged)
     if Status.RIGHT not in answered:
         return "refuses everything"
-    for check in hearing.checks:
-        if check in OTHERS and (failed := hearing.tally(check).failed):
+    for check in runner.checks:
+        if check in OTHERS and (failed := runner.item_cases(check).failed):
             return f"{check}: {failed[0][2].message}"
     return None
 

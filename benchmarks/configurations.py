@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backproof.conformance.adapter import Adapter
-from backproof.conformance.case import Array, Case, Configuration, rounded
-from backproof.conformance.layer import Layer, Space
+from backproof.conformance.adapter.load import Adapter
+from backproof.conformance.spec.case import Array, Case, Configuration, rounded
+from backproof.conformance.spec.layer import Layer, Space
 from backproof.reference.windows import Axis
 
 SETTINGS = ("course", "careful")

@@ -9,7 +9,7 @@
 
 For every fault its cause as the gallery has it, and for each of its failing items what the suite tells: sentences of
 known mistakes, or where the error sits. A reader says which are right. At the end how long explaining took: an item may
-take 3 s and a run 15 s, of the work that `backproof.conformance.clock` counts.
+take 3 s and a run 15 s, of the work that `backproof.conformance.explaining.clock` counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from time import perf_counter
 
 from unseen import UNSEEN, Unseen
 
-from backproof.conformance.adapter import load
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.tally import Counterexample
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.budget import Budget
+from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import FAULTS, Fault
 from backproof.reference import CONTRACTS, LAYERS
 
@@ -49,26 +50,26 @@ class Told:
     seconds: float
 
 
-def hearings(spec: str, layers: Sequence[str], profile: str) -> Iterator[Hearing]:
+def runners(spec: str, layers: Sequence[str], profile: str) -> Iterator[PartRunner]:
     """Every part of an adapter in every dtype."""
     adapter = load(spec, CONTRACTS)
     for name, implementation in adapter.implementations.items():
         for part in LAYER[name].parts(implementation.settings) if name in layers else ():
             for dtype in adapter.settings["dtypes"]:
-                yield Hearing(LAYER[name], part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+                yield PartRunner(LAYER[name], part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
 
 
 def told(spec: str, layers: Sequence[str], checks: Sequence[str], profile: str) -> list[Told]:
     """What the suite says of the failing items; of all of them, if no checks are given."""
-    found, allowance = [], PROFILES[profile].allowance()
-    for hearing in hearings(spec, layers, profile):
-        for check in hearing.checks:
-            if (checks and check not in checks) or not hearing.tally(check).failed:
+    found, budget = [], Budget(PROFILES[profile].item_seconds, PROFILES[profile].run_seconds)
+    for runner in runners(spec, layers, profile):
+        for check in runner.checks:
+            if (checks and check not in checks) or not runner.item_cases(check).failed:
                 continue
             start = perf_counter()
-            examples: list[Counterexample] = hearing.counterexamples(check, allowance)
+            examples: list[Counterexample] = runner.counterexamples(check, budget)
             seconds = perf_counter() - start
-            item = f"{hearing.part.title}::{check}::{hearing.dtype}"
+            item = f"{runner.part.title}::{check}::{runner.dtype}"
             found += [Told(item, e.discrepancy.kind, e.diagnosis, e.site, e.step, e.region, seconds) for e in examples]
     return found
 

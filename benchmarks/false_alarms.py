@@ -25,14 +25,15 @@ from time import perf_counter
 
 import numpy as np
 
-from backproof.conformance import hearing
-from backproof.conformance.adapter import Adapter, load
-from backproof.conformance.case import Case
-from backproof.conformance.draw import CONFIGURATION, NUMBERS, case_from
-from backproof.conformance.layer import Layer, Space
-from backproof.conformance.profile import PROFILES, Profile
-from backproof.conformance.properties import LISTED
-from backproof.conformance.session import Item, Session
+from backproof.conformance.adapter.load import Adapter, load
+from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS, case_from
+from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.judging import runner as runner
+from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.session import Session
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Layer, Space
 from backproof.plugins.gallery import EQUIVALENTS
 from backproof.reference import CONTRACTS, LAYERS
 
@@ -157,7 +158,7 @@ def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = Non
     """
     candidate = CANDIDATES.get(name) or Candidate(name, "numpy", 20_000, DEFAULT if seeds else WIDE)
     candidate.prepare()
-    hearing.drawn = candidate.drawn
+    runner.drawn = candidate.drawn
     adapter = load(candidate.spec, CONTRACTS)
     target = 0 if seeds else candidate.full if cases is None else cases
     rows = {layer: Row(name, layer, candidate.library) for layer in adapter.implementations}

@@ -35,13 +35,13 @@ from typing import TypeVar
 from brute_force import DECIDED, is_decidable, minima
 from unseen import UNSEEN, Unseen
 
-from backproof.conformance.adapter import load
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED, OTHERS
-from backproof.conformance.rehearsal import STAGES, Admits, Rehearsal, everything, hearings
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
+from backproof.plugins.gallery.runner import STAGES, Admits, GalleryRunner, everything, runners
 from backproof.reference import CONTRACTS, LAYERS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
@@ -90,28 +90,28 @@ def families(faults: Iterable[Fault]) -> list[Family]:
     return sorted((tuple(fault.name for fault in part) for part in parts), key=len, reverse=True)
 
 
-def of_twin(fault: Fault, profile: str, seed: int) -> tuple[Hearing, ...]:
-    """The hearings of its right twin."""
-    return hearings(load(fault.twin_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
+def of_twin(fault: Fault, profile: str, seed: int) -> tuple[PartRunner, ...]:
+    """The runners of its right twin."""
+    return runners(load(fault.twin_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
 
 
-def rehearsals(
-    fault: Fault, twins: Iterable[Hearing], stages: Sequence[str] = STAGES, admitted: Admits = everything
-) -> Iterator[Rehearsal]:
-    """The hearings of a fault, on its twin's cases or some of them."""
+def gallery_runners(
+    fault: Fault, twins: Iterable[PartRunner], stages: Sequence[str] = STAGES, admitted: Admits = everything
+) -> Iterator[GalleryRunner]:
+    """The runners of a fault, on its twin's cases or some of them."""
     adapter = load(fault.spec, CONTRACTS)
-    return (Rehearsal(adapter, twin, admitted, stages) for twin in twins)
+    return (GalleryRunner(adapter, twin, admitted, stages) for twin in twins)
 
 
-def judged(fault: Fault, twins: Sequence[Hearing], stages: Sequence[str] = STAGES, seed: int = 0) -> Row:
+def judged(fault: Fault, twins: Sequence[PartRunner], stages: Sequence[str] = STAGES, seed: int = 0) -> Row:
     """Every item's verdict on a fault: in how many cases it fails. At a `seed` other than 0 the lists are left out."""
     row, start = Row(fault.name), perf_counter()
     failed: dict[str, int] = {}
-    for hearing in rehearsals(fault, twins, stages):
-        for check in hearing.checks if not seed else [check for check in hearing.checks if check not in LISTED]:
-            tally = hearing.tally(check)
-            if tally.failed:
-                failed.setdefault(check, len(tally.failed))
+    for runner in gallery_runners(fault, twins, stages):
+        for check in runner.checks if not seed else [check for check in runner.checks if check not in LISTED]:
+            item_cases = runner.item_cases(check)
+            if item_cases.failed:
+                failed.setdefault(check, len(item_cases.failed))
     row.seconds = perf_counter() - start
     row.found = failed
     row.wrong = [check for check in failed if check not in fault.caught_by and check not in fault.sometimes]
@@ -119,18 +119,18 @@ def judged(fault: Fault, twins: Sequence[Hearing], stages: Sequence[str] = STAGE
     return row
 
 
-def first(fault: Fault, twins: Iterable[Hearing], checks: Sequence[str], stages: Sequence[str] = STAGES) -> Row:
+def first(fault: Fault, twins: Iterable[PartRunner], checks: Sequence[str], stages: Sequence[str] = STAGES) -> Row:
     """How soon these items find a fault; each stops at its first failure."""
     row, start, waiting, asked = Row(fault.name), perf_counter(), list(checks), 0
-    for hearing in rehearsals(fault, twins, stages):
-        here = [check for check in waiting if check in hearing.checks]
-        for check, found in hearing.first_failures(here).items():
+    for runner in gallery_runners(fault, twins, stages):
+        here = [check for check in waiting if check in runner.checks]
+        for check, found in runner.first_failures(here).items():
             if found is not None:
                 count, case = found
                 row.found[check] = asked + count
                 row.elements = row.elements or case.configuration.elements
                 waiting.remove(check)
-        asked += sum(len(cases) for stage in (hearing.swept, hearing.drawn) for _, cases in stage)
+        asked += sum(len(cases) for stage in (runner.swept, runner.drawn) for _, cases in stage)
         if not waiting:
             break
     row.missed, row.seconds = waiting, perf_counter() - start
@@ -146,7 +146,7 @@ def matrix(profile: str, seed: int, family: Family) -> list[Row]:
     twins = of_twin(faults[0], profile, seed)
     for twin in twins:  # what is right is not the fault's time
         for check in twin.checks:
-            twin.tally(check)
+            twin.item_cases(check)
     rows = []
     for fault in faults:
         rows.append(row := first(fault, twins, fault.caught_by))
@@ -155,12 +155,12 @@ def matrix(profile: str, seed: int, family: Family) -> list[Row]:
     return rows
 
 
-def keep_away(fault: Fault, twins: Sequence[Hearing], row: Row) -> None:
+def keep_away(fault: Fault, twins: Sequence[PartRunner], row: Row) -> None:
     """Asks a fault only what lies outside of its trigger."""
     row.asked_away = 0
-    for hearing in rehearsals(fault, twins, admitted=lambda case: not fault.trigger(case)):
-        row.away += [check for check in hearing.checks if hearing.tally(check).failed]
-        row.asked_away += sum(hearing.tally(check).judged for check in fault.caught_by if check in hearing.checks)
+    for runner in gallery_runners(fault, twins, admitted=lambda case: not fault.trigger(case)):
+        row.away += [check for check in runner.checks if runner.item_cases(check).failed]
+        row.asked_away += sum(runner.item_cases(check).judged for check in fault.caught_by if check in runner.checks)
 
 
 def accused(profile: str, seed: int, name: str) -> list[str]:
@@ -168,11 +168,11 @@ def accused(profile: str, seed: int, name: str) -> list[str]:
     equivalent = EQUIVALENT[name]
     adapter = load(equivalent.spec, CONTRACTS)
     return [
-        f"{equivalent.name} is right and fails {hearing.title}::{check}: {tally.failed[0][2].message}"
+        f"{equivalent.name} is right and fails {runner.title}::{check}: {item_cases.failed[0][2].message}"
         for layer in equivalent.layers
-        for hearing in hearings(adapter, LAYER[layer], PROFILES[profile], seed)
-        for check in hearing.checks
-        if (tally := hearing.tally(check)).failed
+        for runner in runners(adapter, LAYER[layer], PROFILES[profile], seed)
+        for check in runner.checks
+        if (item_cases := runner.item_cases(check)).failed
     ]
 
 
@@ -375,14 +375,14 @@ def minimal(seconds: float, name: str) -> list[Shown]:
     """The counterexample of every item that fails, in each kind."""
     fault: Fault | Unseen = FAULT.get(name) or UNSEEN_FAULT[name]
     shown = []
-    for hearing in of_itself(fault):
+    for runner in of_itself(fault):
         start, reported = perf_counter(), {}
         for check in (*fault.caught_by, *sorted(fault.sometimes)):
-            for found in hearing.counterexamples(check, causes=False) if check in hearing.checks else ():
+            for found in runner.counterexamples(check, causes=False) if check in runner.checks else ():
                 reported[check, str(found.discrepancy.kind)] = found
         took = perf_counter() - start
         decided = {key: found.case.configuration.size for key, found in reported.items() if key[0] in DECIDED}
-        least = minima(fault, hearing.part.ranks, decided, seconds) if decided and is_decidable(fault) else {}
+        least = minima(fault, runner.part.ranks, decided, seconds) if decided and is_decidable(fault) else {}
         for (check, kind), found in reported.items():
             smallest, known = least.get((check, kind), (None, False))
             size = found.case.configuration.size
@@ -404,9 +404,9 @@ def above(shown: Iterable[Shown]) -> list[str]:
     ]
 
 
-def of_itself(fault: Fault | Unseen) -> tuple[Hearing, ...]:
-    """The hearings of a fault on quick, as a user has them."""
-    return hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
+def of_itself(fault: Fault | Unseen) -> tuple[PartRunner, ...]:
+    """The runners of a fault on quick, as a user has them."""
+    return runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
 
 
 def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:

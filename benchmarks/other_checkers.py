@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from jax.test_util import check_grads
 
-from backproof.conformance.adapter import Adapter
-from backproof.conformance.candidate import Candidate, written
-from backproof.conformance.case import Array, Case
-from backproof.conformance.layer import Layer, Space
+from backproof.conformance.adapter.candidate import Candidate, written
+from backproof.conformance.adapter.load import Adapter
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.layer import Layer, Space
 from backproof.reference.textbook import numerical_gradient
 
 #: The course's step.

@@ -26,21 +26,21 @@ from time import process_time
 import numpy as np
 from unseen import UNSEEN, Unseen
 
-from backproof.conformance import layouts
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Case
-from backproof.conformance.draw import drawn
-from backproof.conformance.evidence import Inquiry, dense
-from backproof.conformance.hearing import Hearing, quiet
-from backproof.conformance.law import Law
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED, OTHERS, tensors
-from backproof.conformance.region import EVERYWHERE, SOMEHOW_EVERYWHERE, Rule
-from backproof.conformance.rehearsal import hearings
-from backproof.conformance.sweep import swept
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.draw import drawn
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.explaining.region import RegionSearch, dense
+from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE, Rule
+from backproof.conformance.judging.properties import LISTED, OTHERS, tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import PartRunner, quiet
+from backproof.conformance.spec import memory_layouts as layouts
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.plugins.gallery import FAULTS, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
+from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
@@ -70,12 +70,12 @@ class Row:
     seconds: float = 0.0
 
 
-def judge_of(hearing: Hearing, check: str, kinds: frozenset[str]) -> Callable[[Case, Law], bool | None]:
+def judge_of(runner: PartRunner, check: str, kinds: frozenset[str]) -> Callable[[Case, Reference], bool | None]:
     """Whether a case fails the item in one of these kinds; None where it says nothing of it."""
     property_ = OTHERS.get(check, tensors)
 
-    def judge(case: Case, law: Law) -> bool | None:
-        found = property_(case, hearing.candidate, law).get(check)
+    def judge(case: Case, reference: Reference) -> bool | None:
+        found = property_(case, runner.candidate, reference).get(check)
         if isinstance(found, Discrepancy):
             return True if found.kind in kinds else None
         return False if found is Status.RIGHT else None
@@ -83,41 +83,41 @@ def judge_of(hearing: Hearing, check: str, kinds: frozenset[str]) -> Callable[[C
     return judge
 
 
-def held(hearing: Hearing, check: str) -> Iterator[tuple[Case, Law]]:
+def held(runner: PartRunner, check: str) -> Iterator[tuple[Case, Reference]]:
     """Cases of the item with dense numbers, other than those that are asked; of an item that has a list, its list."""
     if check in LISTED:
-        for law in hearing.laws:
-            yield from ((case, law) for case in hearing._listed(check, law))
+        for reference in runner.references:
+            yield from ((case, reference) for case in runner._listed(check, reference))
         return
     generator = np.random.Generator(np.random.PCG64(HELD_SEED))
-    layer = hearing.layer
+    layer = runner.layer
     decks = layouts.Decks(layer.contract.state, layer.has_meaning, generator)
-    for law in hearing.laws:
-        sweep = swept(layer, law.space, PROFILES["default"])
+    for reference in runner.references:
+        sweep = swept(layer, reference.space, PROFILES["default"])
         chosen = [sweep[k] for k in sorted(generator.permutation(len(sweep))[:SWEPT])]
-        for case in (*drawn(layer, law.space, DRAWN, HELD_SEED), *chosen):
-            found = dense(law, case.configuration, generator)
+        for case in (*drawn(layer, reference.space, DRAWN, HELD_SEED), *chosen):
+            found = dense(reference, case.configuration, generator)
             if found is None or found.configuration.elements > 60_000:
                 continue
             if check == "memory_layout":
                 found = decks.arrange(found)
                 if not found.layouts:
                     continue
-            yield found, law
+            yield found, reference
 
 
-def compare(fault: Fault | Unseen, hearing: Hearing, check: str) -> Row:
+def compare(fault: Fault | Unseen, runner: PartRunner, check: str) -> Row:
     """The rule of one item, against the trigger."""
-    tally = hearing.tally(check)
-    kinds = frozenset(discrepancy.kind for _, _, discrepancy in tally.failed)
-    failed = sorted((case for case, _, _ in tally.failed), key=lambda case: case.key)
-    judge, start = judge_of(hearing, check, kinds), process_time()
-    with quiet(hearing.warned):
-        inquiry = Inquiry(
-            hearing.laws, judge, seconds=60, arranged=check == "memory_layout", closed=check == "rejection"
+    item_cases = runner.item_cases(check)
+    kinds = frozenset(discrepancy.kind for _, _, discrepancy in item_cases.failed)
+    failed = sorted((case for case, _, _ in item_cases.failed), key=lambda case: case.key)
+    judge, start = judge_of(runner, check, kinds), process_time()
+    with quiet(runner.warned):
+        inquiry = RegionSearch(
+            runner.references, judge, seconds=60, arranged=check == "memory_layout", closed=check == "rejection"
         )
-        rule = inquiry.rule(failed[0], failed, tally.passed)
-        row = Row(fault.name, f"{hearing.title}::{check}", None if rule is None else rule.words, fault.trigger.words)
+        rule = inquiry.rule(failed[0], failed, item_cases.passed)
+        row = Row(fault.name, f"{runner.title}::{check}", None if rule is None else rule.words, fault.trigger.words)
         row.asked, row.seconds = inquiry.asked, process_time() - start
         if rule is not None:
             row.evidence = (rule.failed, rule.passed)
@@ -125,22 +125,27 @@ def compare(fault: Fault | Unseen, hearing: Hearing, check: str) -> Row:
             if not rule.configurations and not rule.inside:
                 held_against = zip(inquiry.evidence.cases, inquiry.evidence.failed, strict=True)
                 row.contradicted = sum(rule.holds(case) != bad for case, bad in held_against)
-            weigh(fault, hearing, check, rule, judge, row)
+            weigh(fault, runner, check, rule, judge, row)
     return row
 
 
 def weigh(
-    fault: Fault | Unseen, hearing: Hearing, check: str, rule: Rule, judge: Callable[[Case, Law], bool | None], row: Row
+    fault: Fault | Unseen,
+    runner: PartRunner,
+    check: str,
+    rule: Rule,
+    judge: Callable[[Case, Reference], bool | None],
+    row: Row,
 ) -> None:
     """On the held cases."""
     everywhere = fault.trigger.holds is ALWAYS.holds
     unlike: list[str] = []
     wrong = 0
-    for case, law in held(hearing, check):
+    for case, reference in held(runner, check):
         said, known = rule.holds(case), fault.trigger(case)
         row.held += 1
         if said != known:
-            fails = judge(case, law)
+            fails = judge(case, reference)
             wrong += fails is not None and said != fails
             unlike.append(f"rule {said}, trigger {known}, fails {fails}: {told(case)}")
     row.differs = unlike[:3]
@@ -161,9 +166,9 @@ def row_of(name: str) -> Row:
     """One fault, by the first item that is named for it, in the first part where it fails."""
     fault = FAULT[name]
     check = fault.caught_by[0]
-    for hearing in hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
-        if check in hearing.checks and hearing.tally(check).failed:
-            return compare(fault, hearing, check)
+    for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
+        if check in runner.checks and runner.item_cases(check).failed:
+            return compare(fault, runner, check)
     return Row(fault.name, check, None, fault.trigger.words, verdict="passes")
 
 

@@ -28,11 +28,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
-from backproof.conformance.adapter import load
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.rehearsal import hearings
-from backproof.conformance.reproduction import Reproductions
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.reporting.scripts import Reproductions
 from backproof.plugins.gallery import FAULTS, Fault
+from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
@@ -100,12 +100,12 @@ def written(folder: Path, explain: bool, name: str) -> list[Tried]:
     """Writes the scripts of every item that fails."""
     fault, tried = FAULT[name], []
     reproductions = Reproductions(folder, fault.spec)
-    for hearing in hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
-        for check in hearing.checks:
-            if check in (*fault.caught_by, *fault.sometimes) and hearing.tally(check).failed:
-                found = hearing.counterexamples(check, known=not explain)
-                item = f"backproof::{hearing.part.title}::{check}::{hearing.dtype}"
-                files = reproductions.write(item, check, found, hearing.candidate)
+    for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
+        for check in runner.checks:
+            if check in (*fault.caught_by, *fault.sometimes) and runner.item_cases(check).failed:
+                found = runner.counterexamples(check, known=not explain)
+                item = f"backproof::{runner.part.title}::{check}::{runner.dtype}"
+                files = reproductions.write(item, check, found, runner.candidate)
                 tried += [
                     Tried(name, check, str(each.discrepancy.kind), file)
                     for each, file in zip(found, files, strict=True)

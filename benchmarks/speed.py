@@ -23,18 +23,18 @@ from hypothesis import strategies as st
 from jax import lax
 from jax import numpy as jnp
 
-from backproof.conformance import oracle
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Case
-from backproof.conformance.draw import cases, drawn
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Layer, Space
-from backproof.conformance.layouts import Decks
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED, OTHERS, Property, tensors
-from backproof.conformance.sweep import swept
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.draw import cases, drawn
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.judging import oracle
+from backproof.conformance.judging.properties import LISTED, OTHERS, Property, tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Layer, Space
+from backproof.conformance.spec.memory_layouts import Decks
 from backproof.reference import CONTRACTS, LAYERS
 
 HERE = Path(__file__).parent
@@ -49,13 +49,13 @@ SETTINGS = {
 }
 
 
-def place(name: str, rank: int, dtype: str = "float64", spec: str = ADAPTER) -> tuple[Candidate, Law]:
-    """The vectorised adapter's layer as a candidate, and the law for one rank and dtype."""
+def place(name: str, rank: int, dtype: str = "float64", spec: str = ADAPTER) -> tuple[Candidate, Reference]:
+    """The vectorised adapter's layer as a candidate, and the reference for one rank and dtype."""
     adapter = load(spec, CONTRACTS)
     layer = next(layer for layer in LAYERS if layer.name == name)
     implementation = adapter.implementations[name]
     space = Space(implementation.signature, implementation.settings, rank, dtype)
-    return Candidate(adapter, implementation, layer), Law(layer, space)
+    return Candidate(adapter, implementation, layer), Reference(layer, space)
 
 
 class Stored(Candidate):
@@ -97,17 +97,17 @@ def judged_case() -> None:
     bare = st.tuples(*[st.integers(1, 8)] * 14)
     print("\na judged case (draw, stored answers, both references, comparison) / bare draw of 14 integers")
     for name, rank in (("linear", 2), ("conv", 1), ("conv", 2), ("conv", 3), ("batchnorm", 0), ("batchnorm", 2)):
-        candidate, law = place(name, rank, "float32")
+        candidate, reference = place(name, rank, "float32")
         stored = Stored(candidate.adapter, candidate.implementation, candidate.layer)
 
-        def judge(case: Case, law: Law = law, stored: Stored = stored) -> None:
-            law.confirm(case)
-            right = law.right(case)
+        def judge(case: Case, reference: Reference = reference, stored: Stored = stored) -> None:
+            reference.confirm(case)
+            right = reference.expected(case)
             stored.answers = {name: a.astype(case.precision.dtype) for name, a in right.tensors.items()}
-            tensors(case, stored, law)
+            tensors(case, stored, reference)
 
         whole, draw, ratio = in_turn(
-            lambda law=law, judge=judge: per_case(cases(law.layer, law.space), judge),
+            lambda reference=reference, judge=judge: per_case(cases(reference.layer, reference.space), judge),
             lambda: per_case(bare, lambda value: None),
         )
         print(f"  {name:9} rank {rank}: {1e3 * whole:.2f} ms / {1e3 * draw:.2f} ms = {ratio:.2f}")
@@ -120,15 +120,17 @@ def further_items(count: int = 60) -> None:
         adapter = load(ADAPTER, CONTRACTS)
         layer = next(layer for layer in LAYERS if layer.name == name)
         part = next(p for p in layer.parts(adapter.implementations[name].settings) if rank in p.ranks)
-        heard = Hearing(layer, replace(part, ranks=(rank,)), "float32", adapter, PROFILES["quick"], 0, lambda *_: None)
-        chosen = drawn(layer, heard.laws[0].space, count, 0)
+        heard = PartRunner(
+            layer, replace(part, ranks=(rank,)), "float32", adapter, PROFILES["quick"], 0, lambda *_: None
+        )
+        chosen = drawn(layer, heard.references[0].space, count, 0)
 
         def one_by_one(
-            property_: Property, pairs: Sequence[tuple[Law, Case]], candidate: Candidate = heard.candidate
+            property_: Property, pairs: Sequence[tuple[Reference, Case]], candidate: Candidate = heard.candidate
         ) -> float:
             start = perf_counter()
-            for law, case in pairs:
-                fresh = Law(law.layer, law.space)
+            for reference, case in pairs:
+                fresh = Reference(reference.layer, reference.space)
                 if property_ is tensors:
                     fresh.confirm(case)
                 property_(case, candidate, fresh)
@@ -139,13 +141,13 @@ def further_items(count: int = 60) -> None:
         told = []
         for check in heard.checks:
             if check in OTHERS:
-                pairs = [(heard.laws[0], case) for case in (laid if check == "memory_layout" else chosen)]
+                pairs = [(heard.references[0], case) for case in (laid if check == "memory_layout" else chosen)]
                 pairs = (
                     list(heard.asked(check))
                     if check in LISTED
                     else [pair for pair in pairs if pair[1].layouts or check != "memory_layout"]
                 )
-                tensor_pairs = [(heard.laws[0], case) for case in chosen]
+                tensor_pairs = [(heard.references[0], case) for case in chosen]
                 _, _, ratio = in_turn(
                     lambda check=check, pairs=pairs, one=one_by_one: one(OTHERS[check], pairs),
                     lambda pairs=tensor_pairs, one=one_by_one: one(tensors, pairs),
@@ -187,14 +189,14 @@ def oracle_against_vjp(count: int = 25) -> None:
     """The oracle against one compilation a shape, over the default profile's drawn cases."""
     print("\njax.vjp compiled for each shape / the JAX oracle, median over drawn cases of the default profile")
     for rank in (1, 2):
-        _, law = place("conv", rank)
-        chosen = drawn(law.layer, law.space, PROFILES["default"].examples, 0)
+        _, reference = place("conv", rank)
+        chosen = drawn(reference.layer, reference.space, PROFILES["default"].examples, 0)
         for case in chosen:
-            oracle.tensors(law.layer, case)
+            oracle.tensors(reference.layer, case)
         mine, theirs = [], []
         for case in chosen:
             start = perf_counter()
-            oracle.tensors(law.layer, case)
+            oracle.tensors(reference.layer, case)
             mine.append(perf_counter() - start)
         for case in chosen[:: max(1, len(chosen) // count)]:
             start = perf_counter()
@@ -214,13 +216,13 @@ def against_gradient_checkers(count: int = 8) -> None:
     from jax.test_util import check_grads
 
     torch.set_num_threads(1)
-    candidate, law = place("conv", 2)
-    chosen = [c for c in drawn(law.layer, law.space, 200, 1) if c.configuration.elements < 300][:count]
+    candidate, reference = place("conv", 2)
+    chosen = [c for c in drawn(reference.layer, reference.space, 200, 1) if c.configuration.elements < 300][:count]
 
     def ours() -> float:
         start = perf_counter()
         for case in chosen:
-            fresh = Law(law.layer, law.space)
+            fresh = Reference(reference.layer, reference.space)
             fresh.confirm(case)
             tensors(case, candidate, fresh)
         return perf_counter() - start
@@ -275,12 +277,12 @@ def sweep() -> None:
     """Checks a second of the sweep: cases times tensors."""
     print("\nchecks a second in the sweep (a check: one tensor of one case; candidate and NumPy reference included)")
     for name, rank in (("linear", 2), ("conv", 1), ("conv", 2), ("batchnorm", 0)):
-        candidate, law = place(name, rank)
-        layer: Layer = law.layer
-        chosen = swept(layer, law.space, replace(PROFILES["default"], sweep_shapes=10**6, tile_edges=()))
+        candidate, reference = place(name, rank)
+        layer: Layer = reference.layer
+        chosen = swept(layer, reference.space, replace(PROFILES["default"], sweep_shapes=10**6, tile_edges=()))
         start = perf_counter()
         for case in chosen:
-            tensors(case, candidate, law)
+            tensors(case, candidate, reference)
         seconds = perf_counter() - start
         count = len(chosen) * len(layer.tensors(candidate.signature))
         print(f"  {name:9} rank {rank}: {count / seconds:.0f} checks a second")

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Array, Case, rounded
-from backproof.conformance.draw import CONFIGURATION, NUMBERS, case_from
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Space
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS, case_from
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Array, Case, rounded
+from backproof.conformance.spec.layer import Space
 from backproof.reference import CONTRACTS, LAYERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "tolerance.md"
@@ -50,15 +50,15 @@ Rounding = Callable[[Array], Array]
 Sum = Callable[[Array], Array]
 
 
-def law(layer: str, rank: int, dtype: str, parameters: str = "same") -> Law:
-    """The law over everything that the textbook's adapter takes."""
+def reference(layer: str, rank: int, dtype: str, parameters: str = "same") -> Reference:
+    """The reference over everything that the textbook's adapter takes."""
     found = load("backproof.plugins.numpy_adapter", CONTRACTS).implementations[layer]
     settings = {**found.settings, "parameters": parameters} if layer == "batchnorm" else found.settings
-    return Law(LAYER[layer], Space(found.signature, settings, rank, dtype))
+    return Reference(LAYER[layer], Space(found.signature, settings, rank, dtype))
 
 
-def drawn(where: Law, count: int, seed: int) -> Iterator[Case]:
-    """So many cases of the law, from random bytes."""
+def drawn(where: Reference, count: int, seed: int) -> Iterator[Case]:
+    """So many cases of the reference, from random bytes."""
     generator = np.random.default_rng(seed)
     for _ in range(count):
         case = case_from(where.layer, where.space, generator.bytes(CONFIGURATION), generator.bytes(NUMBERS))
@@ -66,7 +66,7 @@ def drawn(where: Law, count: int, seed: int) -> Iterator[Case]:
             yield case
 
 
-def built(where: Law, parameters: Mapping[str, int], numbers: Callable[[str, tuple[int, ...]], Array]) -> Case:
+def built(where: Reference, parameters: Mapping[str, int], numbers: Callable[[str, tuple[int, ...]], Array]) -> Case:
     """The case of these parameters over the plainest ones, filled by name and shape."""
     configuration = where.layer.build({**where.layer.base(where.space), **parameters}, where.space)
     assert configuration is not None, parameters
@@ -286,7 +286,7 @@ def implementations(layer: str, dtype: str, parameters: str = "same") -> Impleme
     if find_spec("torch") is not None:
         found |= {"torch": torch, "torch, permuted": lambda case: torch(case, 5)}
     low = dtype in ("float16", "bfloat16")
-    near = to(LAYER[layer].dtypes(law(layer, 2, dtype).space)["x"]) if low else exactly
+    near = to(LAYER[layer].dtypes(reference(layer, 2, dtype).space)["x"]) if low else exactly
     if layer != "batchnorm":
         found |= {
             "pairwise": lambda case: summed(case, pairwise),
@@ -308,9 +308,9 @@ def implementations(layer: str, dtype: str, parameters: str = "same") -> Impleme
     return found
 
 
-def ratios(where: Law, case: Case, tensors: Tensors) -> dict[str, float]:
+def ratios(where: Reference, case: Case, tensors: Tensors) -> dict[str, float]:
     """The largest |error| / bound of each tensor that is judged; an error where there must be none is infinite."""
-    right = where.right(case)
+    right = where.expected(case)
     found = {}
     for name, expected in right.tensors.items():
         bound = right.bounds[name]
@@ -329,7 +329,7 @@ def ratio(error: Array, bound: Array | float) -> float:
     return float(np.divide(error, inside, out=outside, where=inside > 0).max(initial=0.0))
 
 
-def hard(layer: str, dtype: str, parameters: str = "same") -> Iterator[tuple[Law, Case]]:
+def hard(layer: str, dtype: str, parameters: str = "same") -> Iterator[tuple[Reference, Case]]:
     """Long sums; in batch norm means of many standard deviations and tiny variances too."""
     n, generator = LONG[dtype], np.random.default_rng(17)
     fills: dict[str, Callable[[tuple[int, ...]], Array]] = {
@@ -338,12 +338,12 @@ def hard(layer: str, dtype: str, parameters: str = "same") -> Iterator[tuple[Law
         "positive": lambda shape: generator.uniform(0.1, 1, shape),
     }
     if layer == "linear":
-        where = law(layer, 2, dtype)
+        where = reference(layer, 2, dtype)
         for sizes in ({"inputs": n}, {"outputs": n}, {"batch0": n}):
             for draw in fills.values():
                 yield where, built(where, sizes, lambda _, shape, draw=draw: draw(shape))  # type: ignore[misc]
     elif layer == "conv":
-        where = law(layer, 1, dtype)
+        where = reference(layer, 1, dtype)
         for sizes in (
             {"channels": n // 4, "size0": 4, "kernel0": 4},
             {"filters": n},
@@ -352,7 +352,7 @@ def hard(layer: str, dtype: str, parameters: str = "same") -> Iterator[tuple[Law
             for draw in fills.values():
                 yield where, built(where, sizes, lambda _, shape, draw=draw: draw(shape))  # type: ignore[misc]
     else:
-        where = law(layer, 0, dtype, parameters)
+        where = reference(layer, 0, dtype, parameters)
         kinds = ((0, 1), (1, 10), (10, 1), (99, 1), (3, 1e-3), (99, 1e-2), (0, 1e-6))
         everything = product((2, 3, 7, 64, n), range(len(eps_of(where))), kinds, (1, 0))
         for m, eps, (offset, deviation), training in everything:
@@ -372,7 +372,7 @@ def hard(layer: str, dtype: str, parameters: str = "same") -> Iterator[tuple[Law
             yield where, case
 
 
-def eps_of(where: Law) -> list[float]:
+def eps_of(where: Reference) -> list[float]:
     """Every eps that is asked, by its index."""
     found: list[float] = []
     while (c := where.layer.build({**where.layer.base(where.space), "eps": len(found)}, where.space)) is not None:
@@ -407,7 +407,7 @@ def right_side(count: int, dtypes: tuple[str, ...] = DTYPES, *, every: int = 1) 
         low = dtype in ("float16", "bfloat16")
         for layer, rank in PLACES:
             for parameters in ("same", "float32") if layer == "batchnorm" and low else ("same",):
-                where = law(layer, rank, dtype, parameters)
+                where = reference(layer, rank, dtype, parameters)
                 cases = [(where, case) for case in drawn(where, count, 3)]
                 if (layer, rank) in (("linear", 2), ("conv", 1), ("batchnorm", 0)):
                     cases += islice(hard(layer, dtype, parameters), 0, None, every)
@@ -461,9 +461,9 @@ def fault_side(seeds: int, dtypes: tuple[str, ...] = DTYPES) -> Faults:
         for seed in range(seeds):
             generator = np.random.default_rng(seed)
             for layer, tensor, sizes, terms in SUMS:
-                where = law(layer, 2 if layer == "linear" else 1, dtype)
+                where = reference(layer, 2 if layer == "linear" else 1, dtype)
                 case = built(where, sizes(SHORT[dtype]), lambda _, shape: generator.standard_normal(shape))  # noqa: B023
-                bound = where.right(case).bounds[tensor]
+                bound = where.expected(case).bounds[tensor]
                 assert bound is not None
                 add(layer, tensor, "a term left out", dtype, abs(smallest(terms(case))) / float(np.ravel(bound)[0]))
             for fault, tensor, value in normalization_faults(dtype, generator):
@@ -503,7 +503,7 @@ def normalized(case: Case, **fault: Any) -> dict[str, Array]:
 
 def normalization_faults(dtype: str, generator: np.random.Generator) -> Iterator[tuple[str, str, float]]:
     """Fault, tensor and ratio, on cases drawn for each: gamma dense, running statistics near those of x."""
-    where = law("batchnorm", 0, dtype)
+    where = reference("batchnorm", 0, dtype)
     low = dtype in ("float16", "bfloat16")
 
     def drawn_for(m: int, eps: float, *, along: bool = False) -> Case:
@@ -518,7 +518,7 @@ def normalization_faults(dtype: str, generator: np.random.Generator) -> Iterator
         return built(where, parameters, lambda name, shape: values.get(name, generator.uniform(0.5, 2, shape)))
 
     def shown(case: Case, *tensors: str, **fault: Any) -> Iterator[tuple[str, float]]:
-        right, wrong = where.right(case), normalized(case, **fault)
+        right, wrong = where.expected(case), normalized(case, **fault)
         for tensor in tensors:
             bound = right.bounds[tensor]
             yield tensor, 0.0 if bound is None else ratio(wrong[tensor] - right.tensors[tensor], bound)
@@ -565,9 +565,9 @@ def zeros_side(count: int, dtypes: tuple[str, ...] = DTYPES) -> dict[tuple[str, 
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for dtype in dtypes:
         for layer, rank in PLACES:
-            where = law(layer, rank, dtype)
+            where = reference(layer, rank, dtype)
             for case in drawn(where, count, 7):
-                right = where.right(case)
+                right = where.expected(case)
                 for tensor, expected in right.tensors.items():
                     bound = right.bounds[tensor]
                     if bound is None or not expected.any():

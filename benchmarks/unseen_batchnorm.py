@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backproof.conformance.case import Case
+from backproof.conformance.spec.case import Case
 from backproof.plugins.gallery.batchnorm import twins
 from backproof.plugins.gallery.conditions import (
     ALWAYS,

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from backproof import __version__
-from backproof.conformance import report, xfails
-from backproof.conformance.account import coverage
-from backproof.conformance.adapter import AdapterError, load
-from backproof.conformance.kept import Store, write_whole
-from backproof.conformance.profile import PROFILES, Profile
-from backproof.conformance.properties import LISTED
-from backproof.conformance.reproduction import Reproductions
-from backproof.conformance.same_cause import Ledger, grouped, same_reason, told_before
-from backproof.conformance.session import Session
+from backproof.conformance.adapter.load import AdapterError, load
+from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.explaining.related import Ledger, grouped, same_reason, told_before
+from backproof.conformance.judging import xfails
+from backproof.conformance.judging.kept import Store, write_whole
+from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.session import Session
+from backproof.conformance.reporting import record as report
+from backproof.conformance.reporting.scripts import Reproductions
+from backproof.conformance.reporting.terminal import coverage
 from backproof.plugins import items
 from backproof.plugins.items import Group
 from backproof.reference import CONTRACTS, LAYERS
@@ -189,9 +190,9 @@ class Conformance:
         """Notes which items are left: they decide whether a layer refused the whole run."""
         self.selected = [item.conformance_item for item in session.items if hasattr(item, "conformance_item")]
 
-    def _kept(self, title: str, layer: Any, hearing: Any) -> Mapping[str, Sequence[Any]]:
-        spaces = [law.space for law in hearing.laws]
-        names = {check: f"{ROOT}::{title}::{check}::{hearing.dtype}" for check in hearing.checks if check not in LISTED}
+    def _kept(self, title: str, layer: Any, runner: Any) -> Mapping[str, Sequence[Any]]:
+        spaces = [reference.space for reference in runner.references]
+        names = {check: f"{ROOT}::{title}::{check}::{runner.dtype}" for check in runner.checks if check not in LISTED}
         return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
 
     def expected_to_fail(self, identifier: str) -> str | None:
@@ -280,7 +281,7 @@ class Conformance:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
         if "GITHUB_ACTIONS" in os.environ:
             root = Path(os.environ.get("GITHUB_WORKSPACE") or self.config.invocation_params.dir)
-            from backproof.conformance.pages.annotations import annotations
+            from backproof.conformance.reporting.pages.annotations import annotations
 
             self._annotations = annotations(content, self.adapter, root)
 
@@ -384,8 +385,8 @@ def _rendered(content: Mapping[str, Any], suffix: str) -> str:
     if suffix == ".json":
         return report.text(content)
     # Late: who writes no page imports no jinja2.
-    from backproof.conformance.pages.html import html
-    from backproof.conformance.pages.markdown import markdown
+    from backproof.conformance.reporting.pages.html import html
+    from backproof.conformance.reporting.pages.markdown import markdown
 
     return html(content) if suffix == ".html" else markdown(content)
 

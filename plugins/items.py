@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from backproof.conformance import report
-from backproof.conformance.account import Account, account, headline, in_colour
-from backproof.conformance.law import ReferencesDisagree
-from backproof.conformance.properties import LISTED
+from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.reference import ReferencesDisagree
+from backproof.conformance.reporting import record as report
+from backproof.conformance.reporting.terminal import Account, account, headline, in_colour
 
 if TYPE_CHECKING:
     from backproof.plugins.conformance import Conformance
@@ -96,11 +96,11 @@ class Check(pytest.Item):
         found = self.verdict.counterexamples
         refused = any(f.discrepancy.kind == "refused" for f in found)
         check = self.conformance_item.check
-        hearing = conformance.session.hearing(self.conformance_item)
+        runner = conformance.session.runner(self.conformance_item)
         failing = [] if refused else [f.case for f in found]
-        self.settled = conformance.store.settle(self.nodeid, hearing.tally(check), failing, listed=check in LISTED)
+        self.settled = conformance.store.settle(self.nodeid, runner.item_cases(check), failing, listed=check in LISTED)
         if found or self.verdict.outcome == "passed":
-            self.scripts = conformance.reproductions.write(self.nodeid, check, found, hearing.candidate)
+            self.scripts = conformance.reproductions.write(self.nodeid, check, found, runner.candidate)
         # A known failure is not shown: no other is told by it.
         if found and expected is None:
             self.relation = conformance.ledger.tell(self.nodeid, self.verdict)
@@ -135,16 +135,16 @@ class Check(pytest.Item):
     def _page(self) -> tuple[Any, Any]:
         item = self.conformance_item
         return (
-            self.conformance.session.hearing(item).layer,
+            self.conformance.session.runner(item).layer,
             self.conformance.adapter.implementations[item.layer].settings,
         )
 
     def record(self, outcome: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The item in the JSON report, and what its hearing adds once."""
+        """The item in the JSON report, and what its runner adds once."""
         item = self.conformance_item
-        hearing = self.conformance.session.hearing(item)
+        runner = self.conformance.session.runner(item)
         layer, settings = self._page()
-        extra: dict[str, Any] = {"title": hearing.title}
+        extra: dict[str, Any] = {"title": runner.title}
         if self.verdict is None:
             record = {
                 "id": self.nodeid,
@@ -160,11 +160,11 @@ class Check(pytest.Item):
                 "refused": None,
             }
             return record, extra
-        extra["warned"] = dict(hearing.warned)
-        if item.check in hearing.layer.tensors(hearing.candidate.signature):
-            extra["cells"] = dict(hearing.cells)
+        extra["warned"] = dict(runner.warned)
+        if item.check in runner.layer.tensors(runner.candidate.signature):
+            extra["cells"] = dict(runner.cells)
         elif item.check == "memory_layout":
-            extra["layouts"] = dict(hearing.layouts())
+            extra["layouts"] = dict(runner.layouts())
         record = report.record(self.verdict, self.nodeid, layer, settings, self._scripts())
         return {**record, "outcome": outcome, "again": self.conformance.again(self.nodeid)}, extra
 

@@ -1,4 +1,4 @@
-"""The law: what each layer is, one page a layer. A new layer is a page and a name in `LAYERS`.
+"""The reference: what each layer is, one page a layer. A new layer is a page and a name in `LAYERS`.
 
 `textbook` holds the loops of the literature; it imports NumPy alone.
 """
@@ -9,7 +9,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backproof.conformance.layer import Layer
+    from backproof.conformance.spec.layer import Layer
 
     LAYERS: tuple[Layer, ...]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case, Configuration
-from backproof.conformance.layer import Identity, Layer, Relation, Space
+from backproof.conformance.spec.case import Array, Case, Configuration
+from backproof.conformance.spec.layer import Identity, Layer, Relation, Space
 
 #: Relative rounding of an inner product of n terms in float64, over n.
 ROUNDING = 2.0**-52

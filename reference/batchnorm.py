@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case, Configuration, rounded
-from backproof.conformance.layer import Identity, Layer, Part, Program, Space
-from backproof.conformance.profile import TILE_EDGES
-from backproof.conformance.tape import Tape
+from backproof.conformance.cases.profile import TILE_EDGES
+from backproof.conformance.spec.case import Array, Case, Configuration, rounded
+from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Space
+from backproof.conformance.spec.tape import Tape
 from backproof.reference import channels as algebra
 from backproof.reference import conditioning, coordinates, without_meaning
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
 
 if TYPE_CHECKING:
-    from backproof.conformance.mistake import Mistake
-    from backproof.conformance.trait import Traits
+    from backproof.conformance.spec.mistake import Mistake
+    from backproof.conformance.spec.traits import Traits
 
 #: Every eps that is asked, the plain one first.
 EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)

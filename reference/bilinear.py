@@ -13,10 +13,10 @@ from math import log2
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case, Configuration, rounded
-from backproof.conformance.layer import Space
-from backproof.conformance.precision import Precision
-from backproof.conformance.tape import Tape
+from backproof.conformance.spec.case import Array, Case, Configuration, rounded
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.precision import Precision
+from backproof.conformance.spec.tape import Tape
 
 #: In 16 bits a bound counts every single rounding this often, so that right code stays below half of it.
 MARGIN = 2.5

@@ -12,8 +12,8 @@ from itertools import product
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case, rounded
-from backproof.conformance.layer import Identity, Layer, Space
+from backproof.conformance.spec.case import Array, Case, rounded
+from backproof.conformance.spec.layer import Identity, Layer, Space
 
 #: Relative rounding of a sum of n numbers in float64, over n.
 ROUNDING = 2.0**-52

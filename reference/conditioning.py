@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.precision import Precision
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.precision import Precision
 from backproof.reference.bilinear import MARGIN
 
 #: The same for the roundings of a sum's terms to 16 bits, which rarely all fall to one side.

@@ -5,7 +5,7 @@ Read without NumPy, so that an adapter is loaded, and a bad one refused, before 
 
 from __future__ import annotations
 
-from backproof.conformance.contract import Contract, Option, Setting
+from backproof.conformance.spec.contract import Contract, Option, Setting
 
 LAYOUTS = ("channels_first", "channels_last")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")

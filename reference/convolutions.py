@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.layer import Layer, Relation, Space
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.layer import Layer, Relation, Space
 from backproof.reference import algebra
 from backproof.reference.linear import LAYER as LINEAR
 from backproof.reference.windows import axes_of, fold, pad, positions

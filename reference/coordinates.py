@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
+from backproof.conformance.spec.case import Array, Case
 
 _SPATIAL = {
     0: (),

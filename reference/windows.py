@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.layer import Space
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.layer import Space
 
 Kind = tuple[int, int, int]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from backproof.conformance.case import Case, Configuration, Flaw, Shape, rounded
-from backproof.conformance.layer import Layer, Space
+from backproof.conformance.spec.case import Case, Configuration, Flaw, Shape, rounded
+from backproof.conformance.spec.layer import Layer, Space
 
 _NUMBERS = np.array([1, 2, -1, 3, -2], dtype=np.float64)
 

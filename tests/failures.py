@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from backproof.conformance.account import Account, account
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Case
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Space
-from backproof.conformance.properties import OTHERS, tensors
-from backproof.conformance.same_cause import Ledger
-from backproof.conformance.session import Item, Verdict
-from backproof.conformance.tally import Counterexample
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.explaining.item_result import ItemResult
+from backproof.conformance.explaining.related import Ledger
+from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.reporting.terminal import Account, account
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.results import Discrepancy
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
 
@@ -38,7 +39,7 @@ ValueError: could not broadcast input array from shape (2,1) into shape (1,1)
 class Story:
     """A failing item, and how it is told."""
 
-    verdict: Verdict
+    verdict: ItemResult
     scripts: tuple[str | None, ...] = (".backproof/reproduce/conv2d.dx.float64.py",)
     relation: Any = None
     again: str = AGAIN
@@ -47,28 +48,30 @@ class Story:
     def told(self) -> Account:
         found = self.verdict.counterexamples[0]
         identifier = "::".join(self.verdict.item.path)
-        layer, settings = found.law.layer, found.law.space.settings
+        layer, settings = found.reference.layer, found.reference.space.settings
         return account(self.verdict, layer, settings, self.again + identifier, self.scripts, self.relation, self.kept)
 
 
 @cache
-def court(spec: str, rank: int, dtype: str = "float64") -> tuple[Candidate, Law]:
+def court(spec: str, rank: int, dtype: str = "float64") -> tuple[Candidate, Reference]:
     """The one layer of an adapter before its judge."""
     adapter = load(spec, CONTRACTS)
     (implementation,) = adapter.implementations.values()
     layer = LAYER[implementation.contract.layer]
-    return Candidate(adapter, implementation, layer), Law(
+    return Candidate(adapter, implementation, layer), Reference(
         layer, Space(implementation.signature, implementation.settings, rank, dtype)
     )
 
 
 def case(spec: str, rank: int, arrays: Mapping[str, Any], dtype: str = "float64", **parameters: int) -> Case:
     """A case of a candidate: parameters that are not the plainest, and the numbers of its arrays, others are 0."""
-    _, law = court(spec, rank, dtype)
-    configuration = law.layer.build({**law.layer.base(law.space), **parameters}, law.space)
+    _, reference = court(spec, rank, dtype)
+    configuration = reference.layer.build({**reference.layer.base(reference.space), **parameters}, reference.space)
     assert configuration is not None, parameters
     filled = {
-        name: None if shape is None else np.resize(arrays.get(name, [0]), shape).astype(law.dtypes.get(name, dtype))
+        name: None
+        if shape is None
+        else np.resize(arrays.get(name, [0]), shape).astype(reference.dtypes.get(name, dtype))
         for name, shape in configuration.shapes.items()
     }
     return Case(configuration, dtype, filled)
@@ -76,19 +79,19 @@ def case(spec: str, rank: int, arrays: Mapping[str, Any], dtype: str = "float64"
 
 def counterexample(spec: str, check: str, asked: Case, **facts: Any) -> Counterexample:
     """What the candidate has wrong in this case."""
-    candidate, law = court(spec, asked.configuration.rank, asked.dtype)
+    candidate, reference = court(spec, asked.configuration.rank, asked.dtype)
     with np.errstate(all="ignore"):
-        found = OTHERS.get(check, tensors)(asked, candidate, law)[check]
+        found = OTHERS.get(check, tensors)(asked, candidate, reference)[check]
     assert isinstance(found, Discrepancy), found
-    return Counterexample(found, asked, law, **{**FOUND, **facts})
+    return Counterexample(found, asked, reference, **{**FOUND, **facts})
 
 
-def verdict(check: str, *found: Counterexample) -> Verdict:
+def verdict(check: str, *found: Counterexample) -> ItemResult:
     first = found[0]
-    rank, name = first.case.configuration.rank, first.law.layer.name
+    rank, name = first.case.configuration.rank, first.reference.layer.name
     part = f"conv{rank}d" if name == "conv" else name
     item = Item(name, part, rank if name == "conv" else None, check, first.case.dtype)
-    return Verdict(item, "failed", 200, 0, 0, 0.1, found)
+    return ItemResult(item, "failed", 200, 0, 0, 0.1, found)
 
 
 def gallery(name: str) -> str:
@@ -121,8 +124,8 @@ def stride(**facts: Any) -> Counterexample:
 
 def said(check: str, spec: str, asked: Case, discrepancy: Discrepancy, **facts: Any) -> Story:
     """A failure that is told as if the candidate had it."""
-    _, law = court(spec, asked.configuration.rank, asked.dtype)
-    return Story(verdict(check, Counterexample(discrepancy, asked, law, **{**FOUND, **facts})))
+    _, reference = court(spec, asked.configuration.rank, asked.dtype)
+    return Story(verdict(check, Counterexample(discrepancy, asked, reference, **{**FOUND, **facts})))
 
 
 def one(spec: str = STRIDE, **parameters: int) -> Case:
@@ -264,11 +267,11 @@ def state() -> Story:
 @story
 def accepted() -> Story:
     spec = gallery("leaves_over_filters_out")
-    candidate, law = court(spec, 2)
+    candidate, reference = court(spec, 2)
     asked = next(
         asked
-        for asked in law.layer.meaningless(law.space)
-        if isinstance(OTHERS["rejection"](asked, candidate, law)["rejection"], Discrepancy)
+        for asked in reference.layer.meaningless(reference.space)
+        if isinstance(OTHERS["rejection"](asked, candidate, reference)["rejection"], Discrepancy)
     )
     facts = {"failed": 3, "passed": 9, "proved": False, "smaller_cases": 4}
     return Story(verdict("rejection", counterexample(spec, "rejection", asked, **facts)))
@@ -312,10 +315,10 @@ def of_a_list() -> Story:
 @story
 def two_kinds() -> Story:
     sentence = "conv_backward raised ValueError: could not broadcast input array from shape (2,1) into shape (1,1)."
-    _, law = court(STRIDE, 2)
+    _, reference = court(STRIDE, 2)
     raised = Discrepancy("crash", "dx", sentence, traceback=TRACEBACK)
     facts = {**FOUND, "failed": 5, "smaller_cases": 0, "region": "kernel > x"}
-    second = Counterexample(raised, one(padding_form=0), law, **facts)
+    second = Counterexample(raised, one(padding_form=0), reference, **facts)
     return Story(verdict("dx", stride(diagnosis=("dx is that of a stride of 1.",)), second), ("one.py", "two.py"))
 
 

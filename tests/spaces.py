@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 
-from backproof.conformance.adapter import Implementation, load
-from backproof.conformance.case import Case
-from backproof.conformance.draw import CONFIGURATION, NUMBERS, case_from
-from backproof.conformance.layer import Layer, Space
+from backproof.conformance.adapter.load import Implementation, load
+from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS, case_from
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Layer, Space
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}

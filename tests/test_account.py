@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from _pytest._io import TerminalWriter
 
-from backproof.conformance.account import in_colour
-from backproof.conformance.styled import Command, Paragraph, plain
+from backproof.conformance.reporting.styled import Command, Paragraph, plain
+from backproof.conformance.reporting.terminal import in_colour
 from tests.failures import STORIES, out_of_time, value
 
 GOLDEN = Path(__file__).parent / "golden" / "account"
@@ -129,8 +129,8 @@ def test_a_terminal_is_not_filled_to_any_width() -> None:
 def test_rich_is_imported_when_there_are_colours_and_not_before() -> None:
     script = """
         import sys
-        from backproof.conformance.account import Account
-        from backproof.conformance.styled import Paragraph
+        from backproof.conformance.reporting.terminal import Account
+        from backproof.conformance.reporting.styled import Paragraph
 
         told = Account((Paragraph("Something is wrong.", "failure"),))
         assert told.plain(80) == "Something is wrong.", told.plain(80)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy  # noqa: F401 - its name is one that a file must not take
 import pytest
 
-from backproof.conformance.adapter import Adapter, AdapterError, load
-from backproof.conformance.contract import Contract, Option, Setting
+from backproof.conformance.adapter.load import Adapter, AdapterError, load
+from backproof.conformance.spec.contract import Contract, Option, Setting
 
 LINEAR = Contract("linear", ("x", "w", "b"), 2, settings={"weight": Setting("io", "choice", ("io", "oi"))})
 CONV = Contract("conv", ("x", "w", "b"), 2, (Option("stride", 1, "axes"), Option("groups", 1)))
@@ -354,8 +354,8 @@ def test_loading_imports_no_numpy(tmp_path: Path) -> None:
     write(tmp_path, layers=PAIR)
     script = """
 import sys
-from backproof.conformance.adapter import load
-from backproof.conformance.contract import Contract
+from backproof.conformance.adapter.load import load
+from backproof.conformance.spec.contract import Contract
 load("layers.py", [Contract("linear", ("x", "w", "b"), 2)])
 assert not {"numpy", "jax", "hypothesis", "pytest"} & set(sys.modules)
 """

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from backproof.conformance.arrays_shown import Arrays, Compared, wrong_entries
-from backproof.conformance.styled import plain
+from backproof.conformance.reporting.styled import plain
+from backproof.conformance.reporting.terminal_arrays import Arrays, Compared, wrong_entries
 
 
 @pytest.mark.parametrize(

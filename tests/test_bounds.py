@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backproof.conformance.case import Case, rounded
-from backproof.conformance.law import Law
-from backproof.conformance.verdict import compare
+from backproof.conformance.judging.compare import compare
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Case, rounded
 from tests.spaces import LAYER, PLACES, cases, space
 
 _spec = importlib.util.spec_from_file_location(
@@ -94,84 +94,89 @@ def test_zeros_never_pass_for_something(dtype: str) -> None:
 
 def test_small_integers_are_judged_exactly_and_only_they() -> None:
     for layer, rank in (("linear", 2), ("conv", 2)):
-        law = Law(LAYER[layer], space(layer, rank, "float32"))
-        loose = Law(LAYER[layer], replace(law.space, exact=False))
+        reference = Reference(LAYER[layer], space(layer, rank, "float32"))
+        loose = Reference(LAYER[layer], replace(reference.space, exact=False))
         for _, case in cases(layer, rank, 100, "float32", seed=9):
-            bounds = law.right(case).bounds.values()
+            bounds = reference.expected(case).bounds.values()
             assert all(isinstance(bound, float) for bound in bounds) == case.integral
-            right = loose.right(case)
+            right = loose.expected(case)
             assert all(np.min(right.bounds[t]) > 0 for t in ("out", "dx", "dw") if np.any(right.tensors[t]))
 
 
-def normal(dtype: str, parameters: str = "same", **options: int) -> tuple[Law, Case]:
+def normal(dtype: str, parameters: str = "same", **options: int) -> tuple[Reference, Case]:
     """Batch norm over normal numbers, 8 elements a channel."""
-    law = tolerance.law("batchnorm", 0, dtype, parameters)
+    reference = tolerance.reference("batchnorm", 0, dtype, parameters)
     generator = np.random.default_rng(1)
     numbers = {"batch": 8, "channels": 3, **options}
-    return law, tolerance.built(law, numbers, lambda name, shape: np.abs(generator.standard_normal(shape)) + 0.1)
+    return reference, tolerance.built(
+        reference, numbers, lambda name, shape: np.abs(generator.standard_normal(shape)) + 0.1
+    )
 
 
-def with_integral_dout(law: Law, case: Case) -> Case:
+def with_integral_dout(reference: Reference, case: Case) -> Case:
     arrays = {**case.arrays, "dout": np.rint(3 * case.array("dout"))}
-    return case.with_arrays(rounded(arrays, law.dtypes))
+    return case.with_arrays(rounded(arrays, reference.dtypes))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dbeta_of_integers_is_exact_unless_they_are_not_to_be_relied_upon(dtype: str) -> None:
-    law, case = normal(dtype)
-    assert np.min(law.right(case).bounds["dbeta"]) > 0
-    case = with_integral_dout(law, case)
-    assert law.right(case).bounds["dbeta"] == 0.0
-    assert np.min(law.right(replace(case, integers=False)).bounds["dbeta"]) > 0
-    assert np.min(law.rounding(case)["dbeta"]) > 0
+    reference, case = normal(dtype)
+    assert np.min(reference.expected(case).bounds["dbeta"]) > 0
+    case = with_integral_dout(reference, case)
+    assert reference.expected(case).bounds["dbeta"] == 0.0
+    assert np.min(reference.expected(replace(case, integers=False)).bounds["dbeta"]) > 0
+    assert np.min(reference.rounding(case)["dbeta"]) > 0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_statistics_in_float32_beside_16_bits_are_judged_as_float32(dtype: str) -> None:
     for tensor in ("running_mean", "running_var"):
         same, wide = (
-            float(np.max(law.right(case).bounds[tensor])) for law, case in (normal(dtype), normal(dtype, "float32"))
+            float(np.max(reference.expected(case).bounds[tensor]))
+            for reference, case in (normal(dtype), normal(dtype, "float32"))
         )
         assert 0 < wide < same / 50
-    narrow, kept = (law.right(case).bounds["out"] for law, case in (normal(dtype), normal(dtype, "float32")))
+    narrow, kept = (
+        reference.expected(case).bounds["out"] for reference, case in (normal(dtype), normal(dtype, "float32"))
+    )
     assert (kept < narrow).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_in_eval_the_statistics_must_be_those_that_were_passed(dtype: str) -> None:
-    law, case = normal(dtype, training=0)
-    bounds = law.right(case).bounds
+    reference, case = normal(dtype, training=0)
+    bounds = reference.expected(case).bounds
     assert (bounds["running_mean"], bounds["running_var"]) == (0.0, 0.0)
 
 
-def constant(dtype: str, value: float, eps: int) -> tuple[Law, Case]:
-    law = tolerance.law("batchnorm", 0, dtype)
+def constant(dtype: str, value: float, eps: int) -> tuple[Reference, Case]:
+    reference = tolerance.reference("batchnorm", 0, dtype)
     plain = {"x": value, "beta": 0.7, "gamma": 1.5}
-    return law, tolerance.built(
-        law, {"batch": 33, "eps": eps}, lambda name, shape: np.full(shape, plain.get(name, 0.3))
+    return reference, tolerance.built(
+        reference, {"batch": 33, "eps": eps}, lambda name, shape: np.full(shape, plain.get(name, 0.3))
     )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_constant_channels_that_right_code_cannot_normalize_are_not_judged(dtype: str) -> None:
-    law, _ = constant(dtype, 1000.1, 0)
-    eps = tolerance.eps_of(law)
-    law, hard = constant(dtype, 1000.1, eps.index(min(eps)))
-    assert (law.right(hard).bounds["out"] is None) == (dtype == "float32")
-    law, easy = constant(dtype, 0.7, eps.index(1.0))
-    assert law.right(easy).bounds["out"] is not None
+    reference, _ = constant(dtype, 1000.1, 0)
+    eps = tolerance.eps_of(reference)
+    reference, hard = constant(dtype, 1000.1, eps.index(min(eps)))
+    assert (reference.expected(hard).bounds["out"] is None) == (dtype == "float32")
+    reference, easy = constant(dtype, 0.7, eps.index(1.0))
+    assert reference.expected(easy).bounds["out"] is not None
     for case in (hard, easy):
         for who, compute in tolerance.implementations("batchnorm", dtype).items():
             tensors = compute(case)
             if tensors is not None:
-                assert {t: r for t, r in tolerance.ratios(law, case, tensors).items() if r >= 0.5} == {}, who
+                assert {t: r for t, r in tolerance.ratios(reference, case, tensors).items() if r >= 0.5} == {}, who
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_gamma_and_a_dout_of_zero_are_judged(dtype: str) -> None:
-    law, case = normal(dtype)
+    reference, case = normal(dtype)
     nothing = {**case.arrays, **{n: np.zeros_like(case.arrays[n]) for n in ("gamma", "beta", "dout")}}
-    right = law.right(case.with_arrays(nothing))
+    right = reference.expected(case.with_arrays(nothing))
     for tensor, expected in right.tensors.items():
         assert right.bounds[tensor] is not None, tensor
         if "running" not in tensor:

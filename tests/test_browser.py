@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from backproof.conformance.pages.html import html
+from backproof.conformance.reporting.pages.html import html
 from tests import reports
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

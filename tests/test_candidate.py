@@ -7,21 +7,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import Adapter, Implementation
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Case
-from backproof.conformance.declaration import read_declaration
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Space
-from backproof.conformance.properties import tensors
-from backproof.conformance.signature import read_signature
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.declaration import read_declaration
+from backproof.conformance.adapter.load import Adapter, Implementation
+from backproof.conformance.adapter.signature import read_signature
+from backproof.conformance.judging.properties import tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
 
 
-def candidate(layer: str, rank: int, forward, backward, dtype="float64", **more) -> tuple[Candidate, Law]:
-    """A candidate of one layer, and its law."""
+def candidate(layer: str, rank: int, forward, backward, dtype="float64", **more) -> tuple[Candidate, Reference]:
+    """A candidate of one layer, and its reference."""
     contract = next(contract for contract in CONTRACTS if contract.layer == layer)
     general, settings = read_declaration(more.pop("conformance", {}), CONTRACTS)
     signature = read_signature(forward, contract, layer)
@@ -39,14 +39,14 @@ def candidate(layer: str, rank: int, forward, backward, dtype="float64", **more)
         warnings=(),
     )
     space = Space(signature, settings[layer], rank, dtype)
-    return Candidate(adapter, implementation, LAYER[layer]), Law(LAYER[layer], space)
+    return Candidate(adapter, implementation, LAYER[layer]), Reference(LAYER[layer], space)
 
 
-def a_case(law: Law, **parameters: int) -> Case:
-    base = law.layer.base(law.space) | parameters
-    configuration = law.layer.build(base, law.space)
+def a_case(reference: Reference, **parameters: int) -> Case:
+    base = reference.layer.base(reference.space) | parameters
+    configuration = reference.layer.build(base, reference.space)
     assert configuration is not None
-    return next(iter(law.layer.fills(configuration, law.space)))
+    return next(iter(reference.layer.fills(configuration, reference.space)))
 
 
 def forward(x, w, b=None):
@@ -63,8 +63,8 @@ SIZES = {"batch0": 3, "inputs": 2, "outputs": 2}
 
 def judged(forward, backward, bias=1, **more) -> dict[str, str]:
     """For each tensor the kind of its failure, or its status."""
-    someone, law = candidate("linear", 2, forward, backward, **more)
-    found = tensors(a_case(law, **SIZES, bias=bias), someone, law)
+    someone, reference = candidate("linear", 2, forward, backward, **more)
+    found = tensors(a_case(reference, **SIZES, bias=bias), someone, reference)
     return {n: j.kind if isinstance(j, Discrepancy) else j.value for n, j in found.items()}
 
 
@@ -187,8 +187,8 @@ def test_exceptions_and_refusals_are_told_apart() -> None:
 
 
 def test_a_crash_carries_the_candidates_own_traceback() -> None:
-    someone, law = candidate("linear", 2, forward, raises(ValueError("no such thing")))
-    found = tensors(a_case(law), someone, law)["dx"]
+    someone, reference = candidate("linear", 2, forward, raises(ValueError("no such thing")))
+    found = tensors(a_case(reference), someone, reference)["dx"]
     assert isinstance(found, Discrepancy)
     assert found.message == "linear_backward raised ValueError: no such thing."
     assert found.traceback is not None
@@ -233,10 +233,10 @@ def passed_to_conv(annotated, rank: int, form: int, **parameters) -> dict:
         raise NotImplementedError
 
     spy.__annotations__ = annotated
-    someone, law = candidate("conv", rank, spy, lambda dout, cache: None)
+    someone, reference = candidate("conv", rank, spy, lambda dout, cache: None)
     names = ("stride", "padding", "dilation")
-    forms = {f"{n}_form": min(form, len(law.space.forms(n)) - 1) for n in names}
-    tensors(a_case(law, **forms, **parameters), someone, law)
+    forms = {f"{n}_form": min(form, len(reference.space.forms(n)) - 1) for n in names}
+    tensors(a_case(reference, **forms, **parameters), someone, reference)
     return seen
 
 
@@ -279,8 +279,8 @@ def test_running_statistics_may_be_returned_or_updated_in_place() -> None:
         return ((dout - dout.mean(0) - xhat * (dout * xhat).mean(0)) / std,)
 
     for forward_, expected in ((returned, "right"), (in_place, "right"), (forgets, "value")):
-        someone, law = candidate("batchnorm", 0, forward_, back)
-        found = tensors(a_case(law, batch=3, channels=2), someone, law)
+        someone, reference = candidate("batchnorm", 0, forward_, back)
+        found = tensors(a_case(reference, batch=3, channels=2), someone, reference)
         kinds = {n: j.kind if isinstance(j, Discrepancy) else j.value for n, j in found.items()}
         right = {"out": "right", "dx": "right"}
         assert kinds == right | {"running_mean": expected, "running_var": expected}
@@ -294,13 +294,13 @@ def test_layouts_are_the_candidates_own() -> None:
         raise NotImplementedError
 
     oi = {"linear": {"weight": "oi"}}
-    someone, law = candidate("linear", 2, spy, lambda d, c: None, conformance=oi)
-    tensors(a_case(law, inputs=2, outputs=3), someone, law)
+    someone, reference = candidate("linear", 2, spy, lambda d, c: None, conformance=oi)
+    tensors(a_case(reference, inputs=2, outputs=3), someone, reference)
     assert shapes == {"x": (1, 2), "w": (3, 2)}
     last = {"conv": {"layout": "channels_last"}}
-    someone, law = candidate("conv", 2, spy, lambda d, c: None, conformance=last)
-    tensors(a_case(law, channels=2, batch=3), someone, law)
+    someone, reference = candidate("conv", 2, spy, lambda d, c: None, conformance=last)
+    tensors(a_case(reference, channels=2, batch=3), someone, reference)
     assert shapes["x"] == (3, 1, 1, 2)
-    someone, law = candidate("conv", 2, spy, lambda d, c: None)
-    assert tensors(a_case(law, channels=2), someone, law)["dx"] is Status.UNSUPPORTED
+    someone, reference = candidate("conv", 2, spy, lambda d, c: None)
+    assert tensors(a_case(reference, channels=2), someone, reference)["dx"] is Status.UNSUPPORTED
     assert shapes["x"] == (1, 2, 1, 1)

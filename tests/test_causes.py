@@ -8,55 +8,55 @@ from pathlib import Path
 
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Case
-from backproof.conformance.diagnosis import Evidence, Inexact, diagnose
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.mistake import Mistake, Results
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.rehearsal import hearings
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.diagnosis import Evidence, Inexact, diagnose
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.conformance.spec.results import Discrepancy
 from backproof.plugins.gallery import FAULTS
+from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
 
 FAULT = {fault.name: fault for fault in FAULTS}
 
 
-def hearing(name: str) -> Hearing:
+def runner(name: str) -> PartRunner:
     fault = FAULT[name]
-    return hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)[0]
+    return runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)[0]
 
 
 def test_mistakes_that_fit_the_judged_cases_alike_are_told_apart_by_asking() -> None:
-    (found,) = hearing("drops_the_tail_of_the_channels").counterexamples("out")
+    (found,) = runner("drops_the_tail_of_the_channels").counterexamples("out")
     assert found.diagnosis == ("out counts whole tiles of 8 channels: the rest behind them is left out.",)
 
 
 def test_what_is_the_same_in_every_case_is_told_once() -> None:
-    (found,) = hearing("forgets_what_is_behind_the_last_block").counterexamples("db")
+    (found,) = runner("forgets_what_is_behind_the_last_block").counterexamples("db")
     assert found.diagnosis == (
         "db is summed in whole blocks of 4: the terms behind the last whole block are left out.",
     )
 
 
 def test_no_option_is_spoken_of_that_the_layer_does_not_take() -> None:
-    (found,) = hearing("forgets_the_remainder").counterexamples("dx")
+    (found,) = runner("forgets_the_remainder").counterexamples("dx")
     assert found.diagnosis == ("dx ends with the last window: the rows that are left over behind it are missing.",)
 
 
 def test_what_is_inexact_explains_the_items_that_compare_it() -> None:
     of_dx = "dx has float32's accuracy: something on the way to it is float32, or a sum is kept in it."
-    court = hearing("sums_float64_in_float32")
+    court = runner("sums_float64_in_float32")
     (found,) = court.counterexamples("linearity")
     assert found.diagnosis == (of_dx,)
 
 
 @pytest.mark.parametrize(("error", "sentences"), [(1e-7, ("dx is rounded.",)), (1e-13, ())])
 def test_what_is_inexact_does_not_explain_a_larger_error(error: float, sentences: tuple[str, ...]) -> None:
-    court = hearing("sums_float64_in_float32")
-    tally = court.tally("linearity")
-    failing = [entry for entry in tally.failed if entry[2].tensor == "dx"]
+    court = runner("sums_float64_in_float32")
+    item_cases = court.item_cases("linearity")
+    failing = [entry for entry in item_cases.failed if entry[2].tensor == "dx"]
     evidence = Evidence("linearity", court.candidate, failing, [])
     assert diagnose(evidence, {}, None, inf, {"dx": Inexact("dx is rounded.", error)}).sentences == sentences
 
@@ -72,11 +72,11 @@ def test_what_is_inexact_does_not_explain_a_larger_error(error: float, sentences
     ],
 )
 def test_where_it_fails_is_held_against_what_is_right_elsewhere(name: str, item: str, region: str | None) -> None:
-    assert region in [found.region for found in hearing(name).counterexamples(item)]
+    assert region in [found.region for found in runner(name).counterexamples(item)]
 
 
 def test_a_list_is_held_against_the_cases_of_its_tensors() -> None:
-    (found,) = hearing("recomputes_the_deviation_with_the_usual_eps").counterexamples("stability")
+    (found,) = runner("recomputes_the_deviation_with_the_usual_eps").counterexamples("stability")
     assert found.region is not None
     assert "eps" in found.region
     assert "channel" not in found.region
@@ -92,9 +92,9 @@ OPTIONAL = """
 """
 
 
-def with_an_optional_bias(folder: Path) -> Hearing:
+def with_an_optional_bias(folder: Path) -> PartRunner:
     (folder / "optional_bias.py").write_text(textwrap.dedent(OPTIONAL))
-    return hearings(load("optional_bias.py", CONTRACTS, folder), LAYER["linear"], PROFILES["quick"], 0)[0]
+    return runners(load("optional_bias.py", CONTRACTS, folder), LAYER["linear"], PROFILES["quick"], 0)[0]
 
 
 def test_a_sum_that_stops_at_the_largest_tile_is_told_from_other_sums(tmp_path: Path) -> None:
@@ -109,32 +109,37 @@ def test_causes_that_nothing_tells_apart_are_told_where_a_bias_may_be_none(tmp_p
         return {"db": case.array("dout")[:64].sum(axis=0)}
 
     alike = [Mistake(f"{{tensor}} {words}.", ("db",), gives) for words in ("stops", "ends")]
-    evidence = Evidence("db", court.candidate, court.tally("db").failed, [])
+    evidence = Evidence("db", court.candidate, court.item_cases("db").failed, [])
     assert diagnose(evidence, {}, alike, inf).sentences == ("db stops.", "db ends.")
 
 
 def test_rounding_does_not_explain_a_case_in_which_nothing_rounds() -> None:
-    court = hearing("sums_float64_in_float32")
-    (law,) = (law for law in court.laws if law.space.rank == 2)
-    configuration = next(iter(law.layer.ascending(law.space)))
-    case = next(iter(law.layer.fills(configuration, law.space)))
-    right = law.right(case).tensors["dx"]
+    court = runner("sums_float64_in_float32")
+    (reference,) = (reference for reference in court.references if reference.space.rank == 2)
+    configuration = next(iter(reference.layer.ascending(reference.space)))
+    case = next(iter(reference.layer.fills(configuration, reference.space)))
+    right = reference.expected(case).tensors["dx"]
     found = Discrepancy("value", "dx", "it is off", right, right * (1 + 1e-8))
-    evidence = Evidence("linearity", court.candidate, [(case, law, found)], [])
+    evidence = Evidence("linearity", court.candidate, [(case, reference, found)], [])
     assert diagnose(evidence, {}, None, inf, {"dx": Inexact("dx is rounded.", 1e-7)}).sentences == ()
 
 
 def test_what_no_rule_is_held_against_is_not_counted() -> None:
-    court = hearing("accepts_any_eps")
+    court = runner("accepts_any_eps")
     (found,) = court.counterexamples("rejection")
     assert found.failed + found.passed == len(list(court.asked("rejection")))
 
 
 def test_the_unreduced_case_has_the_same_cause() -> None:
-    court = hearing("leaves_channels_behind_the_last_tile")
-    tally = court.tally("dx")
-    failing = sorted(tally.failed, key=lambda entry: entry[0].key)
-    passing = [(case, law) for law in court.laws for case in tally.passed if case.configuration.rank == law.space.rank]
+    court = runner("leaves_channels_behind_the_last_tile")
+    item_cases = court.item_cases("dx")
+    failing = sorted(item_cases.failed, key=lambda entry: entry[0].key)
+    passing = [
+        (case, reference)
+        for reference in court.references
+        for case in item_cases.passed
+        if case.configuration.rank == reference.space.rank
+    ]
     evidence = Evidence("dx", court.candidate, failing, passing)
     (sentence,) = diagnose(evidence, {}, None, inf).sentences
     assert sentence.endswith("behind the last multiple of 8.")

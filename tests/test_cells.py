@@ -9,13 +9,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from backproof.conformance.draw import CONFIGURATION, drawn
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Layer, Space
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.region import cells_of
-from backproof.conformance.sweep import swept
-from backproof.conformance.tape import Tape
+from backproof.conformance.cases.coverage import cells_of
+from backproof.conformance.cases.draw import CONFIGURATION, drawn
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.layer import Layer, Space
+from backproof.conformance.spec.tape import Tape
 from backproof.reference.conv import Conv
 from tests.spaces import LAYER, PLACES, cases, space
 
@@ -50,9 +50,9 @@ def judged(page: Layer, spaces: list[Space], profile: str) -> Counter[tuple[str,
     counts: Counter[tuple[str, ...]] = Counter()
     found: dict[object, frozenset[str]] = {}
     for own in spaces:
-        law = Law(page, own)
+        reference = Reference(page, own)
         for case in (*swept(page, own, PROFILES[profile]), *drawn(page, own, PROFILES[profile].examples, 0)):
-            if law.right(case).bounds["out"] is not None:
+            if reference.expected(case).bounds["out"] is not None:
                 configuration = case.configuration
                 if configuration not in found:
                     found[configuration] = cells_of(page, configuration)

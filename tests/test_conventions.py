@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.session import Session
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.session import Session
 from backproof.reference import CONTRACTS, LAYERS
 from tests.conventions import RIGHT, WRONG
 

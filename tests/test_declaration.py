@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from backproof.conformance.contract import Contract, Setting
-from backproof.conformance.declaration import DeclarationError, read_declaration
+from backproof.conformance.adapter.declaration import DeclarationError, read_declaration
+from backproof.conformance.spec.contract import Contract, Setting
 
 LAYOUT = Setting("channels_first", "choice", ("channels_first", "channels_last"))
 LINEAR = Contract(

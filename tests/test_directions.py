@@ -80,7 +80,7 @@ def test_a_wrong_direction_is_noticed(folder: str, source: str) -> None:
 
 
 def test_right_directions_are_let_be() -> None:
-    source = "import numpy\nfrom backproof import __version__\nfrom backproof.conformance.case import Case\n"
+    source = "import numpy\nfrom backproof import __version__\nfrom backproof.conformance.spec.case import Case\n"
     assert [wrong_imports(source, folder) for folder in MAY] == [[], [], []]
 
 
@@ -99,7 +99,7 @@ def test_no_folder_is_imported_twice() -> None:
         for file in FILES
         if file.parent.name != "backproof" and file.name != "torch_adapter.py"
     ]
-    assert "backproof.conformance.session" in everything
+    assert "backproof.conformance.judging.session" in everything
     assert folders_as_modules("\n".join(f"import {name}" for name in everything)) == "[]"
 
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Case
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED
-from backproof.conformance.rehearsal import Rehearsal, everything, hearings
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.spec.case import Case
 from backproof.plugins import gallery
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, NEEDS, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
+from backproof.plugins.gallery.runner import GalleryRunner, everything, runners
 from backproof.reference import CONTRACTS, LAYERS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -47,27 +47,27 @@ on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fa
 
 
 @cache
-def of_twin(layer: str, spec: str, seed: int = 0) -> tuple[Hearing, ...]:
-    """The hearings of a right implementation, one for each part and dtype."""
-    return hearings(load(spec, CONTRACTS), LAYER[layer], PROFILES["quick"], seed)
+def of_twin(layer: str, spec: str, seed: int = 0) -> tuple[PartRunner, ...]:
+    """The runners of a right implementation, one for each part and dtype."""
+    return runners(load(spec, CONTRACTS), LAYER[layer], PROFILES["quick"], seed)
 
 
-def rehearsals(fault: Fault, seed: int = 0, admitted: Any = everything) -> Iterator[Rehearsal]:
+def gallery_runners(fault: Fault, seed: int = 0, admitted: Any = everything) -> Iterator[GalleryRunner]:
     adapter = load(fault.spec, CONTRACTS)
     for twin in of_twin(fault.layer, fault.twin_spec, seed):
-        yield Rehearsal(adapter, twin, admitted)
+        yield GalleryRunner(adapter, twin, admitted)
 
 
 def verdicts(fault: Fault, seed: int = 0, admitted: Any = everything) -> tuple[dict[str, list[Any]], int]:
     """What fails, by item, and how many verdicts the items gave that are named for it."""
     failed: dict[str, list[Any]] = {}
     judged = 0
-    for hearing in rehearsals(fault, seed, admitted):
-        for check in hearing.checks:
-            tally = hearing.tally(check)
-            judged += tally.judged if check in fault.caught_by else 0
-            if tally.failed:
-                failed.setdefault(check, []).extend(tally.failed)
+    for runner in gallery_runners(fault, seed, admitted):
+        for check in runner.checks:
+            item_cases = runner.item_cases(check)
+            judged += item_cases.judged if check in fault.caught_by else 0
+            if item_cases.failed:
+                failed.setdefault(check, []).extend(item_cases.failed)
     return failed, judged
 
 
@@ -106,9 +106,9 @@ def test_few_faults_show_in_every_case() -> None:
 
 @pytest.mark.parametrize(("layer", "spec"), TWINS, ids=lambda value: value)
 def test_a_right_twin_passes(layer: str, spec: str) -> None:
-    for hearing in of_twin(layer, spec):
-        assert not [check for check in hearing.checks if hearing.tally(check).failed]
-        assert all(hearing.tally(check).judged for check in hearing.checks)
+    for runner in of_twin(layer, spec):
+        assert not [check for check in runner.checks if runner.item_cases(check).failed]
+        assert all(runner.item_cases(check).judged for check in runner.checks)
 
 
 def test_what_is_named_wrongly_is_noticed() -> None:
@@ -171,9 +171,9 @@ def test_the_counterexample_is_the_smallest_case_that_fails(fault: Fault) -> Non
 
     reported = [
         found.case.configuration.size
-        for hearing in hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
-        if item in hearing.checks
-        for found in hearing.counterexamples(item, causes=False)
+        for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
+        if item in runner.checks
+        for found in runner.counterexamples(item, causes=False)
     ]
     assert min(reported) == own.size
 
@@ -186,10 +186,10 @@ def test_what_looks_wrong_and_is_right_passes(equivalent: gallery.Equivalent) ->
     profile = replace(PROFILES["quick"], sweep=30, others=10, examples=40)
     adapter = load(equivalent.spec, CONTRACTS)
     for layer in equivalent.layers:
-        for hearing in hearings(adapter, LAYER[layer], profile, 1):
-            said = {check: hearing.tally(check).failed for check in hearing.checks}
+        for runner in runners(adapter, LAYER[layer], profile, 1):
+            said = {check: runner.item_cases(check).failed for check in runner.checks}
             assert {check: cases[0][2].message for check, cases in said.items() if cases} == {}
-            assert hearing.tally("out").judged >= 20
+            assert runner.item_cases("out").judged >= 20
 
 
 # --- the collection ------------------------------------------------------------------------------------------

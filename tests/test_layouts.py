@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Case
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.layouts import LAYOUTS, WRITABLE, Decks, arranged, choices, is_effective, laid_out
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.verdict import Status
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.memory_layouts import (
+    LAYOUTS,
+    WRITABLE,
+    Decks,
+    arranged,
+    choices,
+    is_effective,
+    laid_out,
+)
+from backproof.conformance.spec.results import Status
 from backproof.reference import CONTRACTS, LAYERS
 from tests.spaces import LAYER, space
 
@@ -158,21 +166,21 @@ def linear_backward(dout, cache):
 """
 
 
-def hearing(tmp_path: Path, text: str) -> Hearing:
+def runner(tmp_path: Path, text: str) -> PartRunner:
     file = tmp_path / "adapter.py"
     file.write_text(ADAPTER + text)
     adapter = load(str(file), CONTRACTS, tmp_path)
     layer = LAYERS[0]
     (part,) = layer.parts(adapter.implementations["linear"].settings)
-    return Hearing(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+    return PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
 
 
 def test_a_layout_that_from_numpy_does_not_take_is_unsupported(tmp_path: Path) -> None:
-    heard = hearing(tmp_path, NO_NEGATIVE)
-    tally = heard.tally("memory_layout")
-    assert not tally.failed
-    assert tally.judged > 20
-    count = tally.counts[Status.UNSUPPORTED]
+    heard = runner(tmp_path, NO_NEGATIVE)
+    item_cases = heard.item_cases("memory_layout")
+    assert not item_cases.failed
+    assert item_cases.judged > 20
+    count = item_cases.counts[Status.UNSUPPORTED]
     assert count > 0
     told = []
     for layout in ("negative stride", "negative stride, last axis"):
@@ -180,22 +188,22 @@ def test_a_layout_that_from_numpy_does_not_take_is_unsupported(tmp_path: Path) -
         total = sum(heard.layouts_refused[name, layout] for name in names)
         told.append(f"{layout} ({', '.join(names)}), {total} of {total}")
     assert heard.refusals("memory_layout") in (f"from_numpy does not take {'; '.join(told[::k])}" for k in (1, -1))
-    assert not heard.tally("out").failed
+    assert not heard.item_cases("out").failed
     assert heard.refusals("out") is None
     assert "dout: negative stride" not in heard.layouts()
     assert heard.layouts()["dout: step slice"] > 0
 
 
 def test_a_plain_array_that_from_numpy_does_not_take_is_a_failure(tmp_path: Path) -> None:
-    heard = hearing(tmp_path, NO_PLAIN)
-    assert {discrepancy.kind for *_, discrepancy in heard.tally("out").failed} == {"crash"}
+    heard = runner(tmp_path, NO_PLAIN)
+    assert {discrepancy.kind for *_, discrepancy in heard.item_cases("out").failed} == {"crash"}
 
 
 def test_a_refused_layout_is_unsupported_and_told(tmp_path: Path) -> None:
-    heard = hearing(tmp_path, REFUSES)
-    tally = heard.tally("memory_layout")
-    assert not tally.failed
-    assert tally.counts[Status.UNSUPPORTED] > 0
+    heard = runner(tmp_path, REFUSES)
+    item_cases = heard.item_cases("memory_layout")
+    assert not item_cases.failed
+    assert item_cases.counts[Status.UNSUPPORTED] > 0
     told = heard.refusals("memory_layout")
     assert told is not None
     assert told.startswith("refused where dout is not contiguous")
@@ -205,14 +213,14 @@ def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
     adapter = load("backproof.plugins.gallery:reads_the_rows_of_w_from_its_buffer", CONTRACTS)
     layer = LAYERS[0]
     (part,) = layer.parts(adapter.implementations["linear"].settings)
-    heard = Hearing(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+    heard = PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
     (found,) = heard.counterexamples("memory_layout")
     assert list(found.case.layouts) == ["w"]
     assert found.proved
     assert "w in the layout" in found.discrepancy.message
     # The same case on plain arrays is right.
     plain = replace(found.case, layouts={})
-    assert heard.tally("out").failed == []
+    assert heard.item_cases("out").failed == []
     assert all(a is None or a.flags.c_contiguous for a in plain.arrays.values())
 
 
@@ -221,8 +229,8 @@ def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
 def test_every_layout_of_every_array_is_judged(layer, profile: str) -> None:
     adapter = load("backproof.plugins.numpy_adapter", CONTRACTS)
     for part in layer.parts(adapter.implementations[layer.name].settings):
-        heard = Hearing(layer, part, "float64", adapter, PROFILES[profile], 0, lambda *_: None)
-        heard.tally("memory_layout")
+        heard = PartRunner(layer, part, "float64", adapter, PROFILES[profile], 0, lambda *_: None)
+        heard.item_cases("memory_layout")
         counts = heard.layouts()
         assert [cell for cell, count in counts.items() if not count] == []
         wanted = {"linear": 4 * 9, "conv": 3 * 10, "batchnorm": 48}[layer.name]

@@ -61,7 +61,7 @@ def test_the_textbook_and_its_adapter_import_numpy_alone(source: str) -> None:
 
 
 def test_more_than_numpy_is_noticed() -> None:
-    assert "hypothesis" in imported_by("from backproof import textbook; import backproof.conformance.draw")
+    assert "hypothesis" in imported_by("from backproof import textbook; import backproof.conformance.cases.draw")
 
 
 def test_the_pages_do_not_import_jax() -> None:

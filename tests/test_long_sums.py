@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Case
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Space
-from backproof.conformance.precision import PRECISIONS
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import tensors
-from backproof.conformance.sweep import swept
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.judging.properties import tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.precision import PRECISIONS
+from backproof.conformance.spec.results import Discrepancy
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER, PLACES, space
 
@@ -153,28 +153,28 @@ SUMS = {
 RANKS = {"linear": (2, 3), "conv": (1, 2), "batchnorm": (0, 2)}
 
 
-def judge(layer: str, rank: int, dtype: str, sticks: str | None = None) -> tuple[Candidate, Law]:
-    """A candidate that keeps this one sum in the format, and its law."""
+def judge(layer: str, rank: int, dtype: str, sticks: str | None = None) -> tuple[Candidate, Reference]:
+    """A candidate that keeps this one sum in the format, and its reference."""
     adapter = load(f"{__name__}:{RIGHT[layer].__name__}", CONTRACTS, ROOT)
     adapter.target.sticks = {sticks}
     found = adapter.implementations[layer]
     own = Space(found.signature, found.settings, rank, dtype)
-    return Candidate(adapter, found, LAYER[layer]), Law(LAYER[layer], own)
+    return Candidate(adapter, found, LAYER[layer]), Reference(LAYER[layer], own)
 
 
-def failing(cases: list[Case], candidate: Candidate, law: Law) -> set[str]:
+def failing(cases: list[Case], candidate: Candidate, reference: Reference) -> set[str]:
     return {
         tensor
         for case in cases
-        for tensor, judged in tensors(case, candidate, law).items()
+        for tensor, judged in tensors(case, candidate, reference).items()
         if isinstance(judged, Discrepancy)
     }
 
 
-def long_and_short(law: Law) -> tuple[list[Case], list[Case]]:
+def long_and_short(reference: Reference) -> tuple[list[Case], list[Case]]:
     """What quick sweeps, whatever the seed: the cases of the long sums, and all others."""
-    found = swept(law.layer, law.space, PROFILES["quick"])
-    count = len(list(law.layer.long_sums(law.space)))
+    found = swept(reference.layer, reference.space, PROFILES["quick"])
+    count = len(list(reference.layer.long_sums(reference.space)))
     return found[-count:], found[:-count]
 
 
@@ -193,27 +193,27 @@ def test_a_sum_that_is_kept_in_the_format_is_found(layer: str, sum_: str, dtype:
 @pytest.mark.parametrize("dtype", LOW)
 def test_sums_in_float32_pass(layer: str, dtype: str) -> None:
     for rank in RANKS[layer]:
-        candidate, law = judge(layer, rank, dtype)
-        long, short = long_and_short(law)
-        assert failing(long + short, candidate, law) == set()
+        candidate, reference = judge(layer, rank, dtype)
+        long, short = long_and_short(reference)
+        assert failing(long + short, candidate, reference) == set()
 
 
 @pytest.mark.parametrize("sum_", [name for layer, name in SUMS if layer == "linear"])
 @pytest.mark.parametrize("dtype", LOW)
 def test_no_other_case_of_the_sweep_finds_it(sum_: str, dtype: str) -> None:
-    candidate, law = judge("linear", 2, dtype, sum_)
-    assert failing(long_and_short(law)[1], candidate, law) == set()
+    candidate, reference = judge("linear", 2, dtype, sum_)
+    assert failing(long_and_short(reference)[1], candidate, reference) == set()
 
 
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 @pytest.mark.parametrize("dtype", LOW)
 def test_long_sums_are_judged_for_every_tensor_and_finite(layer: str, rank: int, dtype: str) -> None:
     own = space(layer, rank, dtype)
-    law = Law(LAYER[layer], own)
+    reference = Reference(LAYER[layer], own)
     found = list(LAYER[layer].long_sums(own))
     for case in found:
-        right = law.right(case)
-        assert law.layer.has_meaning(case)
+        right = reference.expected(case)
+        assert reference.layer.has_meaning(case)
         assert [tensor for tensor, bound in right.bounds.items() if bound is None] == []
         assert all(np.isfinite(a.astype(own.precision.dtype)).all() for a in right.tensors.values())
     places = {name for case in found for name, size in case.configuration.parameters.items() if size >= 300}

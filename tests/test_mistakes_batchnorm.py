@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.layer import Space
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.batchnorm import MISTAKES
 from backproof.reference.mistakes.batchnorm_stages import GRADIENTS, STEPS, Stages, stages
 from backproof.reference.textbook import batchnorm as textbook
@@ -89,7 +89,7 @@ def special() -> tuple[Judged, ...]:
 
 def configurations(where: Space, count: int) -> Iterator[tuple[Any, Any]]:
     """So many drawn configurations of a space, each with a tape for its numbers."""
-    from backproof.conformance.tape import Tape
+    from backproof.conformance.spec.tape import Tape
 
     generator = np.random.default_rng(5)
     while count:

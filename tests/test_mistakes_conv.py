@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes import conv as catalogue
 from backproof.reference.mistakes.conv import ANYWHERE, MISTAKES
 from backproof.reference.mistakes.conv_parts import Parts

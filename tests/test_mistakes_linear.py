@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backproof.conformance.case import Case
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.linear import LAYER
 from backproof.reference.mistakes.linear import MISTAKES
 from tests.spaces import cases, space

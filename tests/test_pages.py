@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import Adapter, load
-from backproof.conformance.pages import sentences
-from backproof.conformance.pages.annotations import annotations, command
-from backproof.conformance.pages.arrays import channels_last, compare, numeric, planes
-from backproof.conformance.pages.html import html
-from backproof.conformance.pages.markdown import code, escaped, markdown
-from backproof.conformance.pages.pictures import scene
-from backproof.conformance.pages.windows import Windows, windows
-from backproof.conformance.report import schema
+from backproof.conformance.adapter.load import Adapter, load
+from backproof.conformance.reporting.pages import sentences
+from backproof.conformance.reporting.pages.annotations import annotations, command
+from backproof.conformance.reporting.pages.arrays import channels_last, compare, numeric, planes
+from backproof.conformance.reporting.pages.html import html
+from backproof.conformance.reporting.pages.markdown import code, escaped, markdown
+from backproof.conformance.reporting.pages.pictures import scene
+from backproof.conformance.reporting.pages.windows import Windows, windows
+from backproof.conformance.reporting.record import schema
 from backproof.reference import CONTRACTS
 from backproof.reference.textbook import conv_forward
 from tests import reports

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from backproof.conformance.report import schema
+from backproof.conformance.reporting.record import schema
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.draw import drawn
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.law import Law
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED, OTHERS
-from backproof.conformance.sweep import swept
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.draw import drawn
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.reference import CONTRACTS, LAYERS, textbook
 from tests.conventions import vectorised
 from tests.spaces import LAYER, PLACES, space
@@ -24,11 +24,11 @@ from tests.spaces import LAYER, PLACES, space
 ROOT = Path(__file__).parent.parent
 
 
-def hearing(spec: str, layer: str, dtype: str = "float64", profile: str = "quick") -> Hearing:
+def runner(spec: str, layer: str, dtype: str = "float64", profile: str = "quick") -> PartRunner:
     adapter = load(spec, CONTRACTS, ROOT)
     page = LAYER[layer]
     part = page.parts(adapter.implementations[layer].settings)[0]
-    return Hearing(page, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+    return PartRunner(page, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
 
 
 def here(name: str) -> str:
@@ -48,8 +48,8 @@ def test_which_items_a_layer_has_is_said_on_its_page(layer) -> None:
     everything = {name for name in OTHERS if layer.name != "batchnorm" or name != "relations"}
     if layer.name != "batchnorm":
         everything -= {"stability"}
-    assert {check for check in hearing(spec, layer.name).checks if check in OTHERS} == everything
-    quiet = hearing(str(ROOT / "examples/right.py"), layer.name)
+    assert {check for check in runner(spec, layer.name).checks if check in OTHERS} == everything
+    quiet = runner(str(ROOT / "examples/right.py"), layer.name)
     assert "rejection" not in quiet.checks
     for name in sorted(everything - {"memory_layout", "purity", "aliasing", "repeatability"}):
         assert name in (type(layer).__doc__ or ""), name
@@ -96,8 +96,8 @@ class Averaged:
 def test_what_is_wrong_and_consistent_is_the_tensors_failure_alone(
     name: str, layer: str, tensors: set[str], others: set[str]
 ) -> None:
-    heard = hearing(here(name), layer)
-    assert {check for check in heard.checks if heard.tally(check).failed} == tensors | others
+    heard = runner(here(name), layer)
+    assert {check for check in heard.checks if heard.item_cases(check).failed} == tensors | others
 
 
 class Diluted:
@@ -113,13 +113,15 @@ class Diluted:
 
 def test_what_rounds_otherwise_in_another_layout_is_no_fault_of_the_layout() -> None:
     # x w is -1 in one order of summation and -1 + 2^-52 in another, where right code has nothing to round.
-    heard = hearing(here("Diluted"), "linear")
-    (law,) = heard.laws
-    fills = heard.layer.fills(heard.layer.build({**heard.layer.base(law.space), "inputs": 3}, law.space), law.space)
+    heard = runner(here("Diluted"), "linear")
+    (reference,) = heard.references
+    fills = heard.layer.fills(
+        heard.layer.build({**heard.layer.base(reference.space), "inputs": 3}, reference.space), reference.space
+    )
     numbers = {"x": [[2, -3, 1]], "w": [[3], [3], [3]], "b": [-1], "dout": [[1]]}
     case = next(fills).with_arrays({name: np.array(values, float) for name, values in numbers.items()})
     case = replace(case, layouts={"x": "negative stride, last axis", "w": "zero stride, writable"})
-    assert OTHERS["memory_layout"](case, heard.candidate, law)["memory_layout"] is Status.RIGHT
+    assert OTHERS["memory_layout"](case, heard.candidate, reference)["memory_layout"] is Status.RIGHT
 
 
 class OffByLittle:
@@ -143,11 +145,11 @@ def test_identities_ask_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         return found | {"dx": found["dx"] * (1 + 1e-8)}
 
     monkeypatch.setattr(type(page), "evaluate", shares_the_fault)
-    monkeypatch.setattr(Law, "confirm", lambda self, case: None)
-    heard = hearing(here("OffByLittle"), "linear")
-    assert not heard.tally("out").failed
-    assert len(heard.tally("dx").failed) < heard.tally("dx").judged / 10
-    assert heard.tally("identities").failed
+    monkeypatch.setattr(Reference, "confirm", lambda self, case: None)
+    heard = runner(here("OffByLittle"), "linear")
+    assert not heard.item_cases("out").failed
+    assert len(heard.item_cases("dx").failed) < heard.item_cases("dx").judged / 10
+    assert heard.item_cases("identities").failed
 
 
 class Shortened:
@@ -162,22 +164,22 @@ class Shortened:
 
 
 def test_float32_accuracy_in_float64_is_said_in_these_words() -> None:
-    heard = hearing(here("Shortened"), "linear")
+    heard = runner(here("Shortened"), "linear")
     for check in ("out", "dx", "dw", "db"):
         (found,) = heard.counterexamples(check)
         assert found.discrepancy.kind == "value"
         assert found.discrepancy.message.startswith(f"{check} is float64 with float32's accuracy: {check}[")
     # A wrong factor is no matter of accuracy, however small it is.
-    (found,) = hearing(here("Averaged"), "linear").counterexamples("dw")
+    (found,) = runner(here("Averaged"), "linear").counterexamples("dw")
     assert "accuracy" not in found.discrepancy.message
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_the_textbook_rejects_every_case_without_meaning(layer) -> None:
-    heard = hearing("backproof.plugins.numpy_adapter", layer.name)
-    tally = heard.tally("rejection")
-    assert not tally.failed
-    assert tally.judged >= 10
+    heard = runner("backproof.plugins.numpy_adapter", layer.name)
+    item_cases = heard.item_cases("rejection")
+    assert not item_cases.failed
+    assert item_cases.judged >= 10
 
 
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
@@ -196,10 +198,10 @@ def test_a_case_without_meaning_breaks_one_condition(layer: str, rank: int) -> N
 def test_stability_judges_every_tensor_in_every_dtype() -> None:
     for dtype in ("float64", "float32", "float16", "bfloat16"):
         where = space("batchnorm", 0, dtype)
-        law = Law(LAYER["batchnorm"], where)
+        reference = Reference(LAYER["batchnorm"], where)
         judged: set[str] = set()
         for case in LAYER["batchnorm"].extremes(where):
-            judged |= {tensor for tensor, bound in law.right(case).bounds.items() if bound is not None}
+            judged |= {tensor for tensor, bound in reference.expected(case).bounds.items() if bound is not None}
         assert judged == {"out", "dx", "dgamma", "dbeta", "running_mean", "running_var"}
 
 
@@ -236,11 +238,11 @@ def test_a_property_never_raises_for_what_it_finds() -> None:
     for out, back in ((None, (1, 2, 3)), (np.zeros((1, 1)), (None, None, None)), (np.full((1, 1), np.nan), "abc")):
         adapter_class = type("Adapter", (Nonsense,), {"out": out, "back": back})
         globals()["_Nonsense"] = adapter_class
-        heard = hearing(here("_Nonsense"), "linear")
+        heard = runner(here("_Nonsense"), "linear")
         for name in heard.checks:
             if name in OTHERS and name not in LISTED:
-                law, case = next(iter(heard.asked(name)))
-                found = OTHERS[name](case, heard.candidate, law)[name]
+                reference, case = next(iter(heard.asked(name)))
+                found = OTHERS[name](case, heard.candidate, reference)[name]
                 assert not isinstance(found, Discrepancy) or found.message.endswith(".")
 
 
@@ -273,10 +275,12 @@ def test_candidates_are_called_on_few_distinct_shapes(monkeypatch: pytest.Monkey
             adapter = load(spec, CONTRACTS, ROOT)
             page = LAYER[layer]
             part = next(p for p in page.parts(adapter.implementations[layer].settings) if rank in p.ranks)
-            heard = Hearing(page, replace(part, ranks=(rank,)), dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+            heard = PartRunner(
+                page, replace(part, ranks=(rank,)), dtype, adapter, PROFILES[profile], 0, lambda *_: None
+            )
             seen.clear()
             for check in heard.checks:
-                heard.tally(check)
+                heard.item_cases(check)
             assert len(seen) <= most, (profile, layer)
             assert len(seen) > most / 8
 
@@ -309,13 +313,13 @@ class Zeros:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_zeros_never_pass_for_a_result_that_is_not_zero(layer, dtype: str) -> None:
-    heard = hearing(here("Zeros"), layer.name, dtype)
-    (law, *_) = heard.laws
+    heard = runner(here("Zeros"), layer.name, dtype)
+    (reference, *_) = heard.references
     for tensor in layer.tensors(heard.candidate.signature):
-        tally = heard.tally(tensor)
-        assert tally.failed
-        passed = [case for case in tally.passed if case.configuration.rank == law.space.rank]
-        assert not [case for case in passed if law.right(case).tensors[tensor].any()]
+        item_cases = heard.item_cases(tensor)
+        assert item_cases.failed
+        passed = [case for case in item_cases.passed if case.configuration.rank == reference.space.rank]
+        assert not [case for case in passed if reference.expected(case).tensors[tensor].any()]
 
 
 def test_a_result_out_of_bounds_fails_where_zeros_would_pass_too() -> None:
@@ -328,12 +332,12 @@ def test_a_result_out_of_bounds_fails_where_zeros_would_pass_too() -> None:
             return [np.full_like(a, np.inf) for a in cache]
 
     globals()["_Infinite"] = Infinite
-    tally = hearing(here("_Infinite"), "batchnorm", "float32").tally("dx")
-    assert not tally.passed
-    (law, *_) = hearing(here("_Infinite"), "batchnorm", "float32").laws
+    item_cases = runner(here("_Infinite"), "batchnorm", "float32").item_cases("dx")
+    assert not item_cases.passed
+    (reference, *_) = runner(here("_Infinite"), "batchnorm", "float32").references
     near = [
         case
-        for case, _, _ in tally.failed
-        if (np.abs(law.right(case).tensors["dx"]) <= law.right(case).bounds["dx"]).all()
+        for case, _, _ in item_cases.failed
+        if (np.abs(reference.expected(case).tensors["dx"]) <= reference.expected(case).bounds["dx"]).all()
     ]
     assert near

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from backproof.conformance.case import Case
-from backproof.conformance.clock import now
-from backproof.conformance.draw import drawn
-from backproof.conformance.law import Law
-from backproof.conformance.reduce import plainer, reduced, refitted
-from backproof.conformance.search import Search
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.cases.draw import drawn
+from backproof.conformance.explaining.budget import now
+from backproof.conformance.explaining.reduce import plainer, reduced, refitted
+from backproof.conformance.explaining.search import Search
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.results import Discrepancy, Status
 from tests.spaces import LAYER, cases, space
 
 
@@ -82,12 +82,12 @@ def test_numbers_become_plain_but_keep_what_matters() -> None:
     assert others == [0] * len(others)
 
 
-def laws(*options: str) -> list[Law]:
-    return [Law(LAYER["conv"], narrow(*options))]
+def references(*options: str) -> list[Reference]:
+    return [Reference(LAYER["conv"], narrow(*options))]
 
 
 def judge_by(condition):
-    def judge(case: Case, law: Law):
+    def judge(case: Case, reference: Reference):
         wrong = condition(case.configuration.parameters)
         return {"dx": Discrepancy("value", "dx", "planted") if wrong else Status.RIGHT}
 
@@ -95,7 +95,7 @@ def judge_by(condition):
 
 
 def test_the_search_finds_the_first_that_fails_and_counts_what_it_tried() -> None:
-    search = Search(laws("stride"), judge_by(lambda p: p["stride0"] == 2 and p["size0"] == 2), 10**6, 60.0)
+    search = Search(references("stride"), judge_by(lambda p: p["stride0"] == 2 and p["size0"] == 2), 10**6, 60.0)
     found = search.smaller("dx", "value", (8, 0))
     assert found.case is not None
     assert found.case.configuration.size == (5, 1)
@@ -107,39 +107,39 @@ def test_the_search_finds_the_first_that_fails_and_counts_what_it_tried() -> Non
 
 
 def test_the_search_tries_both_signs_of_every_array() -> None:
-    def judge(case: Case, law: Law):
+    def judge(case: Case, reference: Reference):
         x, w, b = (case.wide.get(name) for name in ("x", "w", "b"))
         wrong = b is not None and (x < 0).all() and (b < 0).all() and (w > 0).all()
         return {"dx": Discrepancy("value", "dx", "planted") if wrong else Status.RIGHT}
 
-    search = Search([Law(LAYER["linear"], space("linear", 2))], judge, 10**6, 60.0)
+    search = Search([Reference(LAYER["linear"], space("linear", 2))], judge, 10**6, 60.0)
     found = search.smaller("dx", "value", (6, 0))
     assert found.case is not None
     assert found.case.configuration.size == (4, 0)
 
 
 def test_the_search_has_no_zero_below_zero() -> None:
-    def judge(case: Case, law: Law):
+    def judge(case: Case, reference: Reference):
         below = [a is not None and bool((np.signbit(a) & (a == 0)).any()) for a in case.arrays.values()]
         return {"dx": Discrepancy("value", "dx", "planted") if any(below) else Status.RIGHT}
 
-    search = Search([Law(LAYER["batchnorm"], space("batchnorm", 0))], judge, 10**6, 60.0)
+    search = Search([Reference(LAYER["batchnorm"], space("batchnorm", 0))], judge, 10**6, 60.0)
     found = search.smaller("dx", "value", (14, 0))
     assert found.complete
     assert found.case is None
 
 
 def test_the_search_keeps_kinds_and_checks_apart() -> None:
-    search = Search(laws("stride"), judge_by(lambda p: p["stride0"] == 2), 10**6, 60.0)
+    search = Search(references("stride"), judge_by(lambda p: p["stride0"] == 2), 10**6, 60.0)
     assert search.smaller("dx", "shape", (5, 9)).case is None
     assert search.smaller("out", "value", (5, 9)).case is None
     assert search.smaller("dx", "value", (5, 9)).case is not None
 
 
 def test_a_search_that_is_stopped_says_so() -> None:
-    by_count = Search(laws("stride", "padding", "dilation"), judge_by(lambda p: False), 30, 60.0)
+    by_count = Search(references("stride", "padding", "dilation"), judge_by(lambda p: False), 30, 60.0)
     found = by_count.smaller("dx", "value", (20, 0))
     assert not found.complete
     assert 30 <= found.cases < 60
-    by_time = Search(laws("stride", "padding", "dilation"), judge_by(lambda p: False), 10**9, 0.0)
+    by_time = Search(references("stride", "padding", "dilation"), judge_by(lambda p: False), 10**9, 0.0)
     assert not by_time.smaller("dx", "value", (20, 0)).complete

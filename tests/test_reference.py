@@ -10,19 +10,19 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from backproof.conformance import oracle
-from backproof.conformance.case import Case
-from backproof.conformance.law import Law, ReferencesDisagree
-from backproof.conformance.verdict import compare
+from backproof.conformance.judging import oracle
+from backproof.conformance.judging.compare import compare
+from backproof.conformance.judging.reference import Reference, ReferencesDisagree
+from backproof.conformance.spec.case import Case
 from backproof.plugins import numpy_adapter
 from tests.spaces import LAYER, PLACES, cases, space
 
 COUNT = 400
 
 
-def differences(case: Case, law: Law, tensors: dict) -> list[str]:
+def differences(case: Case, reference: Reference, tensors: dict) -> list[str]:
     """What is off, in words: each tensor against the NumPy reference, within the bound of right code."""
-    right = law.right(case)
+    right = reference.expected(case)
     found = []
     for name, got in tensors.items():
         bound = right.bounds.get(name)
@@ -34,15 +34,15 @@ def differences(case: Case, law: Law, tensors: dict) -> list[str]:
 
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 def test_numpy_and_jax_agree_on_drawn_cases(layer: str, rank: int) -> None:
-    law = Law(LAYER[layer], space(layer, rank))
+    reference = Reference(LAYER[layer], space(layer, rank))
     for _, case in cases(layer, rank, COUNT):
-        law.confirm(case)
+        reference.confirm(case)
 
 
 @pytest.mark.parametrize(("layer", "rank"), [("linear", 2), ("conv", 2), ("batchnorm", 2)])
 def test_a_disagreement_is_noticed(layer: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    law = Law(LAYER[layer], space(layer, rank))
-    page = type(law.layer)
+    reference = Reference(LAYER[layer], space(layer, rank))
+    page = type(reference.layer)
     evaluate = page.evaluate
 
     def shifted(self: object, case: Case) -> dict:
@@ -50,9 +50,9 @@ def test_a_disagreement_is_noticed(layer: str, rank: int, monkeypatch: pytest.Mo
         return {**tensors, "dx": tensors["dx"] + 1}
 
     monkeypatch.setattr(page, "evaluate", shifted)
-    case = next(case for _, case in cases(layer, rank, 20) if law.right(case).bounds["dx"] is not None)
+    case = next(case for _, case in cases(layer, rank, 20) if reference.expected(case).bounds["dx"] is not None)
     with pytest.raises(ReferencesDisagree, match="two references disagree"):
-        law.confirm(case)
+        reference.confirm(case)
 
 
 def test_the_oracle_of_a_whole_profile_compiles_a_few_programs() -> None:
@@ -63,17 +63,17 @@ def test_the_oracle_of_a_whole_profile_compiles_a_few_programs() -> None:
 
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 def test_the_textbook_agrees_on_drawn_cases(layer: str, rank: int) -> None:
-    law = Law(LAYER[layer], space(layer, rank))
+    reference = Reference(LAYER[layer], space(layer, rank))
     judged = 0
     for _, case in cases(layer, rank, 150):
-        if not law.layer.has_meaning(case):
+        if not reference.layer.has_meaning(case):
             continue
         try:
             tensors = textbook(layer, case)
         except NotImplementedError:
             continue
         judged += 1
-        assert differences(case, law, tensors) == []
+        assert differences(case, reference, tensors) == []
     assert judged >= 100
 
 
@@ -131,21 +131,21 @@ def lax_conv(case: Case) -> dict:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_conv_agrees_with_lax(rank: int) -> None:
-    law = Law(LAYER["conv"], space("conv", rank))
+    reference = Reference(LAYER["conv"], space("conv", rank))
     for _, case in cases("conv", rank, 4, seed=rank):
-        assert differences(case, law, lax_conv(case)) == []
+        assert differences(case, reference, lax_conv(case)) == []
 
 
 def test_the_comparison_with_lax_notices_a_stride_that_is_dropped() -> None:
-    law = Law(LAYER["conv"], space("conv", 2))
-    base = LAYER["conv"].base(law.space) | {"size0": 4, "stride0": 2, "kernel0": 2}
-    case = next(iter(LAYER["conv"].fills(LAYER["conv"].build(base, law.space), law.space)))
-    assert differences(case, law, lax_conv(case)) == []
+    reference = Reference(LAYER["conv"], space("conv", 2))
+    base = LAYER["conv"].base(reference.space) | {"size0": 4, "stride0": 2, "kernel0": 2}
+    case = next(iter(LAYER["conv"].fills(LAYER["conv"].build(base, reference.space), reference.space)))
+    assert differences(case, reference, lax_conv(case)) == []
     options = {**case.options, "stride": (3, 1)}
     other = replace(case, configuration=replace(case.configuration, options=options))
     dout = case.array("dout")[:, :, : oracle_out(other)]
     other = other.with_arrays({**case.arrays, "dout": dout})
-    assert differences(case, law, lax_conv(other)) != []
+    assert differences(case, reference, lax_conv(other)) != []
 
 
 def oracle_out(case: Case) -> int:
@@ -155,7 +155,7 @@ def oracle_out(case: Case) -> int:
 
 @pytest.mark.parametrize("layer", ["linear", "batchnorm"])
 def test_linear_and_batchnorm_agree_with_jax_grad_of_a_loss(layer: str) -> None:
-    law = Law(LAYER[layer], space(layer, 2))
+    reference = Reference(LAYER[layer], space(layer, 2))
     for _, case in cases(layer, 2, 4, seed=3):
         x, dout = case.array("x"), case.array("dout")
         first, second = (case.wide.get(n) for n in (("w", "b") if layer == "linear" else ("gamma", "beta")))
@@ -178,26 +178,26 @@ def test_linear_and_batchnorm_agree_with_jax_grad_of_a_loss(layer: str) -> None:
             arguments = [None if a is None else jnp.asarray(a) for a in (x, first, second)]
             gradients = jax.grad(loss, argnums=present)(*arguments)
         names = [LAYER[layer].contract.gradients[k] for k in present]
-        assert differences(case, law, dict(zip(names, map(np.asarray, gradients), strict=True))) == []
+        assert differences(case, reference, dict(zip(names, map(np.asarray, gradients), strict=True))) == []
 
 
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 def test_torch_agrees_on_drawn_cases(layer: str, rank: int) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     torch.set_num_threads(1)
-    from backproof.conformance.adapter import load
-    from backproof.conformance.candidate import Candidate, Refused
-    from backproof.conformance.properties import tensors
-    from backproof.conformance.verdict import Status
+    from backproof.conformance.adapter.candidate import Candidate, Refused
+    from backproof.conformance.adapter.load import load
+    from backproof.conformance.judging.properties import tensors
+    from backproof.conformance.spec.results import Status
     from backproof.reference import CONTRACTS
 
     adapter = load("backproof.plugins.torch_adapter", CONTRACTS)
     candidate = Candidate(adapter, adapter.implementations[layer], LAYER[layer])
     for dtype in ("float64", "float32"):
-        law = Law(LAYER[layer], space(layer, rank, dtype))
+        reference = Reference(LAYER[layer], space(layer, rank, dtype))
         for _, case in cases(layer, rank, COUNT // 2, dtype, seed=5):
             try:
-                judged = tensors(case, candidate, law)
+                judged = tensors(case, candidate, reference)
             except Refused:
                 continue
             wrong = [found.message for found in judged.values() if not isinstance(found, Status)]

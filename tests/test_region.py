@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.case import Array, Case
-from backproof.conformance.evidence import Inquiry
-from backproof.conformance.hearing import Hearing, quiet
-from backproof.conformance.law import Law
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import OTHERS, tensors
-from backproof.conformance.region import Candidate, Feature, Rule, Table, features_of, narrowest, shortest
-from backproof.conformance.rehearsal import hearings
-from backproof.conformance.verdict import Discrepancy, Status
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.region import RegionSearch
+from backproof.conformance.explaining.rules import Candidate, Feature, Rule, Table, features_of, narrowest, shortest
+from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import PartRunner, quiet
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.plugins.gallery import FAULTS, Fault
+from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
 
@@ -55,33 +55,35 @@ def conv_backward(dout, cache):
 """
 
 
-def hearing_of(text: str, layer: str, folder: Path) -> Hearing:
+def runner_of(text: str, layer: str, folder: Path) -> PartRunner:
     (folder / "adapter.py").write_text(text)
-    (hearing,) = hearings(load(str(folder / "adapter.py"), CONTRACTS), LAYER[layer], PROFILES["quick"], 0)
-    return hearing
+    (runner,) = runners(load(str(folder / "adapter.py"), CONTRACTS), LAYER[layer], PROFILES["quick"], 0)
+    return runner
 
 
-def asks(hearing: Hearing, check: str) -> Callable[[Case, Law], bool | None]:
+def asks(runner: PartRunner, check: str) -> Callable[[Case, Reference], bool | None]:
     property_ = OTHERS.get(check, tensors)
 
-    def judge(case: Case, law: Law) -> bool | None:
-        found = property_(case, hearing.candidate, law)[check]
+    def judge(case: Case, reference: Reference) -> bool | None:
+        found = property_(case, runner.candidate, reference)[check]
         return True if isinstance(found, Discrepancy) else False if found is Status.RIGHT else None
 
     return judge
 
 
-def inquire(hearing: Hearing, check: str, seconds: float = 60.0, seed: int = 0) -> tuple[Rule | None, Inquiry]:
+def inquire(runner: PartRunner, check: str, seconds: float = 60.0, seed: int = 0) -> tuple[Rule | None, RegionSearch]:
     """The rule of an item, and what was asked for it; so many seconds that the number of cases alone bounds it."""
-    tally = hearing.tally(check)
-    failed = sorted((case for case, _, _ in tally.failed), key=lambda case: case.key)
+    item_cases = runner.item_cases(check)
+    failed = sorted((case for case, _, _ in item_cases.failed), key=lambda case: case.key)
     arranged, closed = check == "memory_layout", check == "rejection"
-    inquiry = Inquiry(hearing.laws, asks(hearing, check), seed=seed, seconds=seconds, arranged=arranged, closed=closed)
-    with quiet(hearing.warned):
-        return inquiry.rule(failed[0], failed, tally.passed), inquiry
+    inquiry = RegionSearch(
+        runner.references, asks(runner, check), seed=seed, seconds=seconds, arranged=arranged, closed=closed
+    )
+    with quiet(runner.warned):
+        return inquiry.rule(failed[0], failed, item_cases.passed), inquiry
 
 
-def contradictions(rule: Rule, inquiry: Inquiry) -> int:
+def contradictions(rule: Rule, inquiry: RegionSearch) -> int:
     """How many pieces of its own evidence a rule is wrong about, beside those that it says it is."""
     evidence = inquiry.evidence
     chosen, labels = list(range(len(evidence.cases))), np.array(evidence.failed, bool)
@@ -110,8 +112,8 @@ def contradictions(rule: Rule, inquiry: Inquiry) -> int:
     ],
 )
 def test_the_rule_of_a_linear_layer(check: str, fault: str, words: str, tmp_path: Path) -> None:
-    hearing = hearing_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path)
-    rule, inquiry = inquire(hearing, check)
+    runner = runner_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path)
+    rule, inquiry = inquire(runner, check)
     assert rule is not None
     assert plain(rule.words) == words
     assert contradictions(rule, inquiry) == 0
@@ -129,8 +131,8 @@ def test_the_rule_of_a_linear_layer(check: str, fault: str, words: str, tmp_path
     ],
 )
 def test_the_rule_of_a_convolution(fault: str, words: str, tmp_path: Path) -> None:
-    hearing = hearing_of(CONV.format(fault=fault), "conv", tmp_path)
-    rule, inquiry = inquire(hearing, "dx")
+    runner = runner_of(CONV.format(fault=fault), "conv", tmp_path)
+    rule, inquiry = inquire(runner, "dx")
     assert rule is not None
     assert rule.words == words
     assert contradictions(rule, inquiry) == 0
@@ -138,7 +140,7 @@ def test_the_rule_of_a_convolution(fault: str, words: str, tmp_path: Path) -> No
 
 def test_the_multiples_of_a_tile_are_asked() -> None:
     adapter = load("backproof.plugins.gallery:drops_the_tail_of_the_channels", CONTRACTS)
-    rule, _ = inquire(hearings(adapter, LAYER["conv"], PROFILES["quick"], 0)[0], "out")
+    rule, _ = inquire(runners(adapter, LAYER["conv"], PROFILES["quick"], 0)[0], "out")
     assert rule is not None
     assert rule.words == "channels > 8 and channels not a multiple of 8"
 
@@ -150,7 +152,7 @@ def plain(words: str) -> str:
 
 def test_what_numbers_hide_is_told_of_configurations(tmp_path: Path) -> None:
     fault = "dx = dx if len(x) < 3 or x[0, 0] * x[-1, -1] > 0 else dx + 1"
-    rule, inquiry = inquire(hearing_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path), "dx")
+    rule, inquiry = inquire(runner_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path), "dx")
     assert rule is not None
     assert (rule.words, rule.configurations) == ("N > 2", True)
     assert contradictions(rule, inquiry) == 0
@@ -159,7 +161,7 @@ def test_what_numbers_hide_is_told_of_configurations(tmp_path: Path) -> None:
 def test_where_failures_lie_is_told_where_nothing_says_which_fail(tmp_path: Path) -> None:
     # A hash of the sizes, which no rule expresses.
     fault = "dx = dx if max(stride) == 1 or sum(x.shape) * 7919 % 10 < 2 else dx + 1"
-    rule, inquiry = inquire(hearing_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, inquiry = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is not None
     assert rule.words == "stride > 1"
     assert 0 < rule.inside < rule.failed
@@ -168,20 +170,22 @@ def test_where_failures_lie_is_told_where_nothing_says_which_fail(tmp_path: Path
 
 def test_there_need_be_no_rule(tmp_path: Path) -> None:
     fault = "dx = dx if sum(x.shape) * 7919 % 10 < 5 else dx + 1"
-    rule, _ = inquire(hearing_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, _ = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is None
 
 
 def test_what_is_refused_has_a_rule(tmp_path: Path) -> None:
     refuse = "if b is None: raise NotImplementedError"
-    hearing = hearing_of(LINEAR.format(fault="", refuse=refuse), "linear", tmp_path)
-    tally = hearing.tally("dx")
+    runner = runner_of(LINEAR.format(fault="", refuse=refuse), "linear", tmp_path)
+    item_cases = runner.item_cases("dx")
     status = {Status.UNSUPPORTED: True, Status.RIGHT: False}
-    inquiry = Inquiry(
-        hearing.laws, lambda case, law: status.get(tensors(case, hearing.candidate, law)["dx"]), seconds=60.0
+    inquiry = RegionSearch(
+        runner.references,
+        lambda case, reference: status.get(tensors(case, runner.candidate, reference)["dx"]),
+        seconds=60.0,
     )
-    start = min(tally.refused, key=lambda case: case.key)
-    rule = inquiry.rule(start, tally.refused, tally.passed)
+    start = min(item_cases.refused, key=lambda case: case.key)
+    rule = inquiry.rule(start, item_cases.refused, item_cases.passed)
     assert rule is not None
     assert rule.words == "no b"
     assert contradictions(rule, inquiry) == 0
@@ -196,16 +200,16 @@ SOME_FAULTS = FAULTS[:: len(FAULTS) // 24]
 def test_no_rule_is_against_its_counts(fault: Fault) -> None:
     check = fault.caught_by[0]
     adapter = load(fault.spec, CONTRACTS)
-    found = hearings(adapter, LAYER[fault.layer], PROFILES["quick"], 0)
-    hearing = next(each for each in found if check in each.checks and each.tally(check).failed)
-    rule, inquiry = inquire(hearing, check)
+    found = runners(adapter, LAYER[fault.layer], PROFILES["quick"], 0)
+    runner = next(each for each in found if check in each.checks and each.item_cases(check).failed)
+    rule, inquiry = inquire(runner, check)
     assert rule is not None
     assert contradictions(rule, inquiry) == 0
 
 
 def test_a_rule_against_its_counts_is_noticed(tmp_path: Path) -> None:
     fault = "dx = dx if max(stride) == 1 else dx + 1"
-    rule, inquiry = inquire(hearing_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, inquiry = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is not None
     wrong = Rule("groups > 1", lambda case: case.options["groups"] > 1, rule.failed, rule.passed)
     assert contradictions(wrong, inquiry) > 0
@@ -214,7 +218,7 @@ def test_a_rule_against_its_counts_is_noticed(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_rule(tmp_path: Path) -> None:
     text = CONV.format(fault="dx = dx if len(set(stride)) == 1 else dx + 1")
-    first, second = (inquire(hearing_of(text, "conv", tmp_path), "dx") for _ in range(2))
+    first, second = (inquire(runner_of(text, "conv", tmp_path), "dx") for _ in range(2))
     assert first[0] is not None
     assert second[0] is not None
     assert (first[0].words, first[0].failed, first[0].passed) == (second[0].words, second[0].failed, second[0].passed)
@@ -222,8 +226,8 @@ def test_the_same_seed_gives_the_same_rule(tmp_path: Path) -> None:
 
 
 def test_without_time_nothing_is_asked_and_the_rule_holds_of_what_there_is(tmp_path: Path) -> None:
-    hearing = hearing_of(CONV.format(fault="dx = dx if max(stride) == 1 else dx + 1"), "conv", tmp_path)
-    rule, inquiry = inquire(hearing, "dx", seconds=0.0)
+    runner = runner_of(CONV.format(fault="dx = dx if max(stride) == 1 else dx + 1"), "conv", tmp_path)
+    rule, inquiry = inquire(runner, "dx", seconds=0.0)
     assert inquiry.asked == 0
     assert rule is not None
     assert contradictions(rule, inquiry) == 0

@@ -14,20 +14,21 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Array, Case
-from backproof.conformance.hearing import Hearing
-from backproof.conformance.kept import Store
-from backproof.conformance.layer import Space
-from backproof.conformance.layouts import LAYOUTS, arranged
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.properties import LISTED
-from backproof.conformance.rehearsal import hearings
-from backproof.conformance.reproduction import Reproductions, literals, sums
-from backproof.conformance.reproduction.memory import REBUILT
-from backproof.conformance.tally import Counterexample, Tally
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.judging.item_cases import ItemCases
+from backproof.conformance.judging.kept import Store
+from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.runner import PartRunner
+from backproof.conformance.reporting.scripts import Reproductions, literals, sums
+from backproof.conformance.reporting.scripts.memory import REBUILT
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.memory_layouts import LAYOUTS, arranged
 from backproof.plugins.gallery import FAULTS
+from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
@@ -65,9 +66,9 @@ def run(script: Path, *arguments: str) -> tuple[int, str]:
     return finished(started(script, *arguments))
 
 
-def failures(hearing: Hearing, check: str) -> list[Counterexample]:
+def failures(runner: PartRunner, check: str) -> list[Counterexample]:
     """One counterexample for each kind, as it was met."""
-    found = hearing.counterexamples(check, known=True)
+    found = runner.counterexamples(check, known=True)
     assert found
     return found
 
@@ -77,13 +78,15 @@ def written(
 ) -> list[Path]:
     """The scripts of a failing item of an adapter in this folder, of its smallest failing cases or the largest."""
     adapter = load(spec, CONTRACTS, folder)
-    hearing = next(h for h in hearings(adapter, LAYER[layer], FEW, 0) if h.dtype == dtype)
-    item = f"backproof::{hearing.part.title}::{check}::{dtype}"
-    found = failures(hearing, check)
+    runner = next(h for h in runners(adapter, LAYER[layer], FEW, 0) if h.dtype == dtype)
+    item = f"backproof::{runner.part.title}::{check}::{dtype}"
+    found = failures(runner, check)
     if largest:
-        case, law, discrepancy = max(hearing.tally(check).failed, key=lambda entry: entry[0].configuration.elements)
-        found = [replace(found[0], case=case, law=law, discrepancy=discrepancy)]
-    files = Reproductions(folder, spec).write(item, check, found, hearing.candidate)
+        case, reference, discrepancy = max(
+            runner.item_cases(check).failed, key=lambda entry: entry[0].configuration.elements
+        )
+        found = [replace(found[0], case=case, reference=reference, discrepancy=discrepancy)]
+    files = Reproductions(folder, spec).write(item, check, found, runner.candidate)
     return [file for file in files if file is not None]
 
 
@@ -138,12 +141,12 @@ def test_a_script_tells_the_fault_from_the_right_implementation(
     name: str, check: str, kind: str, tmp_path: Path
 ) -> None:
     fault = FAULT[name]
-    for hearing in hearings(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
-        if check in hearing.checks and hearing.tally(check).failed:
+    for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
+        if check in runner.checks and runner.item_cases(check).failed:
             break
-    found = [each for each in failures(hearing, check) if each.discrepancy.kind == kind]
+    found = [each for each in failures(runner, check) if each.discrepancy.kind == kind]
     (script,) = Reproductions(tmp_path, fault.spec).write(
-        f"backproof::{hearing.part.title}::{check}::{hearing.dtype}", check, found, hearing.candidate
+        f"backproof::{runner.part.title}::{check}::{runner.dtype}", check, found, runner.candidate
     )
     assert script is not None
     wrong, right = started(script), started(script, fault.twin_spec)
@@ -327,7 +330,7 @@ def test_a_case_that_is_refused_is_not_judged(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_refuses_everything_is_wrong_as_long_as_it_does(tmp_path: Path) -> None:
-    from backproof.conformance.session import Session
+    from backproof.conformance.judging.session import Session
 
     refusing = LINEAR.format(factor=1).replace("x, w = cache\n", "raise NotImplementedError('none')\n")
     saved(tmp_path, "mine.py", refusing)
@@ -336,7 +339,7 @@ def test_a_layer_that_refuses_everything_is_wrong_as_long_as_it_does(tmp_path: P
     verdict = session.verdict(item, session.items)
     assert verdict.counterexamples[0].discrepancy.kind == "refused"
     (script,) = Reproductions(tmp_path, "mine.py").write(
-        "backproof::linear::dx::float64", "dx", verdict.counterexamples, session.hearing(item).candidate
+        "backproof::linear::dx::float64", "dx", verdict.counterexamples, session.runner(item).candidate
     )
     assert script is not None
     assert run(script)[0] == 1
@@ -348,23 +351,23 @@ def test_large_arrays_lie_beside_the_script(tmp_path: Path) -> None:
     text = LINEAR.format(factor="(2 if x.size > 1500 else 1)")
     saved(tmp_path, "mine.py", text)
     adapter = load("mine.py", CONTRACTS, tmp_path)
-    (hearing,) = hearings(adapter, LAYER["linear"], PROFILES["quick"], 0)
-    law = hearing.laws[0]
-    parameters = {**law.layer.base(law.space), "batch0": 40, "inputs": 40}
-    configuration = law.layer.build(parameters, law.space)
+    (runner,) = runners(adapter, LAYER["linear"], PROFILES["quick"], 0)
+    reference = runner.references[0]
+    parameters = {**reference.layer.base(reference.space), "batch0": 40, "inputs": 40}
+    configuration = reference.layer.build(parameters, reference.space)
     assert configuration is not None
-    case = next(case for case in law.layer.fills(configuration, law.space) if np.ptp(case.array("x")))
-    tally = Tally()
-    from backproof.conformance.properties import tensors
-    from backproof.conformance.verdict import Discrepancy
+    case = next(case for case in reference.layer.fills(configuration, reference.space) if np.ptp(case.array("x")))
+    item_cases = ItemCases()
+    from backproof.conformance.judging.properties import tensors
+    from backproof.conformance.spec.results import Discrepancy
 
-    judged = tensors(case, hearing.candidate, law)["dw"]
+    judged = tensors(case, runner.candidate, reference)["dw"]
     if not isinstance(judged, Discrepancy):
         pytest.fail("the fault does not show")
-    tally.add(case, law, judged)
-    found = Counterexample(judged, case, law, False, 0, None, 1, 0)
+    item_cases.add(case, reference, judged)
+    found = Counterexample(judged, case, reference, False, 0, None, 1, 0)
     reproductions = Reproductions(tmp_path, "mine.py")
-    (script,) = reproductions.write("backproof::linear::dw::float64", "dw", [found], hearing.candidate)
+    (script,) = reproductions.write("backproof::linear::dw::float64", "dw", [found], runner.candidate)
     assert script is not None
     beside = script.with_suffix(".npz")
     assert "x" in np.load(beside, allow_pickle=False)
@@ -402,19 +405,19 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 def test_scripts_lie_beside_the_report(tmp_path: Path) -> None:
     saved(tmp_path, "project/mine.py", LINEAR.format(factor=3))
-    hearing = next(iter(hearings(load("mine.py", CONTRACTS, tmp_path / "project"), LAYER["linear"], FEW, 0)))
+    runner = next(iter(runners(load("mine.py", CONTRACTS, tmp_path / "project"), LAYER["linear"], FEW, 0)))
     place = Reproductions(tmp_path / "project", "mine.py", tmp_path / "reports" / "first.json")
-    (script,) = place.write("backproof::linear::dw::float64", "dw", failures(hearing, "dw"), hearing.candidate)
+    (script,) = place.write("backproof::linear::dw::float64", "dw", failures(runner, "dw"), runner.candidate)
     assert script == tmp_path / "reports" / "first.reproduce" / "backproof.linear.dw.float64.py"
     assert run(script)[0] == 1
 
 
 def test_a_failure_that_comes_and_goes_is_asked_more_often(tmp_path: Path) -> None:
     saved(tmp_path, "mine.py", LINEAR.format(factor=3))
-    hearing = next(iter(hearings(load("mine.py", CONTRACTS, tmp_path), LAYER["linear"], FEW, 0)))
-    found = [replace(each, steady=False) for each in failures(hearing, "dw")]
+    runner = next(iter(runners(load("mine.py", CONTRACTS, tmp_path), LAYER["linear"], FEW, 0)))
+    found = [replace(each, steady=False) for each in failures(runner, "dw")]
     (script,) = Reproductions(tmp_path, "mine.py").write(
-        "backproof::linear::dw::float64", "dw", found, hearing.candidate
+        "backproof::linear::dw::float64", "dw", found, runner.candidate
     )
     assert script is not None
     coming = "import itertools\nCOUNT = itertools.count()\n" + LINEAR.format(factor="(1 if next(COUNT) % 7 else 2)")
@@ -560,27 +563,29 @@ def test_parts_are_put_together_as_the_page_does(join: object, text: str | None)
 # What is kept between runs.
 
 
-def heard(folder: Path, spec: str, store: Store, check: str, dtype: str = "float64", layer: str = "linear") -> Hearing:
-    """A hearing with the cases kept for one item."""
-    hearing = next(h for h in hearings(load(spec, CONTRACTS, folder), LAYER[layer], FEW, 0) if h.dtype == dtype)
+def heard(
+    folder: Path, spec: str, store: Store, check: str, dtype: str = "float64", layer: str = "linear"
+) -> PartRunner:
+    """A runner with the cases kept for one item."""
+    runner = next(h for h in runners(load(spec, CONTRACTS, folder), LAYER[layer], FEW, 0) if h.dtype == dtype)
     if check not in LISTED:
-        spaces = [law.space for law in hearing.laws]
-        hearing.kept = {check: list(store.read(identifier(hearing, check), hearing.layer, spaces))}
-    return hearing
+        spaces = [reference.space for reference in runner.references]
+        runner.kept = {check: list(store.read(identifier(runner, check), runner.layer, spaces))}
+    return runner
 
 
-def identifier(hearing: Hearing, check: str) -> str:
-    return f"backproof::{hearing.part.title}::{check}::{hearing.dtype}"
+def identifier(runner: PartRunner, check: str) -> str:
+    return f"backproof::{runner.part.title}::{check}::{runner.dtype}"
 
 
-def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | None, Hearing]:
+def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | None, PartRunner]:
     """What a run in this folder says of the cases kept for an item."""
     store = Store(folder, spec)
-    hearing = heard(folder, spec, store, check, **more)
-    tally = hearing.tally(check)
-    failing = [each.case for each in hearing.counterexamples(check, known=True)] if tally.failed else []
-    found = store.settle(identifier(hearing, check), tally, failing, listed=check in LISTED)
-    return None if found is None else found.sentence, hearing
+    runner = heard(folder, spec, store, check, **more)
+    item_cases = runner.item_cases(check)
+    failing = [each.case for each in runner.counterexamples(check, known=True)] if item_cases.failed else []
+    found = store.settle(identifier(runner, check), item_cases, failing, listed=check in LISTED)
+    return None if found is None else found.sentence, runner
 
 
 KEPT = [
@@ -606,15 +611,15 @@ def test_a_kept_case_is_fixed_when_it_passes_and_not_before(
     saved(tmp_path, "mine.py", text.format(name))
     assert settled(tmp_path, "mine.py:made", check, **more)[0] is None
     (file, *_) = sorted((tmp_path / ".backproof" / "kept").rglob("*.json"))
-    sentence, hearing = settled(tmp_path, "mine.py:made", check, **more)
+    sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence == "It failed in an earlier run too: the case kept from it still fails."
-    assert check in LISTED or hearing.tally(check).failed[0][0].origin == "kept"
+    assert check in LISTED or runner.item_cases(check).failed[0][0].origin == "kept"
     twin = fault.twin
     saved(tmp_path, "mine.py", f"from {twin.__module__} import {twin.__name__} as made\n")
-    sentence, hearing = settled(tmp_path, "mine.py:made", check, **more)
+    sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence is not None
     assert re.fullmatch(
-        f"FIXED: {identifier(hearing, check)}: "
+        f"FIXED: {identifier(runner, check)}: "
         r"(the case kept from an earlier run passes|the \d cases kept from earlier runs pass) now\.",
         sentence,
     )
@@ -678,14 +683,14 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path: Path) -> None:
 def test_all_cases_kept_for_an_item_must_pass(tmp_path: Path) -> None:
     saved(tmp_path, "mine.py", LINEAR.format(factor=3))
     store = Store(tmp_path, "mine.py")
-    hearing = heard(tmp_path, "mine.py", store, "dw")
-    several: Sequence[Case] = [case for case, _, _ in hearing.tally("dw").failed[:2]]
-    store.replace(identifier(hearing, "dw"), several)
+    runner = heard(tmp_path, "mine.py", store, "dw")
+    several: Sequence[Case] = [case for case, _, _ in runner.item_cases("dw").failed[:2]]
+    store.replace(identifier(runner, "dw"), several)
     saved(tmp_path, "mine.py", LINEAR.format(factor=f"(1 if x.size == {several[0].array('x').size} else 3)"))
     kept = settled(tmp_path, "mine.py", "dw")[0]
     assert kept is None or not kept.startswith("FIXED")
     store = Store(tmp_path, "mine.py")
-    store.replace(identifier(hearing, "dw"), several)
+    store.replace(identifier(runner, "dw"), several)
     saved(tmp_path, "mine.py", LINEAR.format(factor=1))
     assert settled(tmp_path, "mine.py", "dw")[0] == (
         "FIXED: backproof::linear::dw::float64: the 2 cases kept from earlier runs pass now."
@@ -697,14 +702,14 @@ def test_the_candidate_is_asked_nothing_where_a_script_is_not_tried(tmp_path: Pa
     counting = "CALLS = []\n" + LINEAR.format(factor=3).replace("x, w = cache\n", "x, w = cache; CALLS.append(1)\n")
     saved(tmp_path, "mine.py", counting)
     adapter = load("mine.py", CONTRACTS, tmp_path)
-    (hearing,) = hearings(adapter, LAYER["linear"], FEW, 0)
-    found = failures(hearing, "dw")
+    (runner,) = runners(adapter, LAYER["linear"], FEW, 0)
+    found = failures(runner, "dw")
     before = len(adapter.target.CALLS)
     (script,) = Reproductions(tmp_path, "mine.py").write(
         "backproof::linear::dw::float64",
         "dw",
         found,
-        Candidate(adapter, adapter.implementations["linear"], hearing.layer),
+        Candidate(adapter, adapter.implementations["linear"], runner.layer),
     )
     assert len(adapter.target.CALLS) == before
     assert script is not None

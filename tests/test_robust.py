@@ -8,8 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from backproof.conformance.kept import write_whole
-from backproof.conformance.same_cause import told_before
+from backproof.conformance.explaining.related import told_before
+from backproof.conformance.judging.kept import write_whole
 from tests.test_plugin import FEW, run, write
 
 WRONG = """
@@ -76,15 +76,15 @@ def test_a_script_finds_its_adapter_from_a_report_folder_with_two_dots(tmp_path:
 def test_which_tensor_is_told_does_not_hang_on_the_order_of_a_set(tmp_path: Path) -> None:
     folder = wrong(tmp_path, "dw, db = dw / len(x), db / len(x)")
     script = """
-        from backproof.conformance.adapter import load
-        from backproof.conformance.hearing import Hearing
-        from backproof.conformance.profile import PROFILES
+        from backproof.conformance.adapter.load import load
+        from backproof.conformance.judging.runner import PartRunner
+        from backproof.conformance.cases.profile import PROFILES
         from backproof.reference import CONTRACTS, LAYERS
 
         adapter = load("wrong.py", CONTRACTS)
         (part,) = LAYERS[0].parts(adapter.implementations["linear"].settings)
-        hearing = Hearing(LAYERS[0], part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
-        print([found.message for _, _, found in hearing.tally("relations").failed])
+        runner = PartRunner(LAYERS[0], part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+        print([found.message for _, _, found in runner.item_cases("relations").failed])
     """
     told = {
         subprocess.run(

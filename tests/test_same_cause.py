@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backproof.conformance.properties import OTHERS
-from backproof.conformance.same_cause import AfterForward, Ledger, SameCause, grouped, named
-from backproof.conformance.session import Item, Verdict
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.explaining.item_result import ItemResult
+from backproof.conformance.explaining.related import AfterForward, Ledger, SameCause, grouped, named
+from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.properties import OTHERS
+from backproof.conformance.spec.results import Discrepancy
 from tests.failures import one, stride
 
 
@@ -17,7 +18,7 @@ def failing(check: str, *diagnosis: str, part: str = "conv2d", dtype: str = "flo
     found = replace(stride(), diagnosis=diagnosis, **facts)
     found = replace(found, discrepancy=replace(found.discrepancy, tensor=check if check not in OTHERS else "dx"))
     item = Item("linear" if part == "linear" else "conv", part, 2, check, dtype)
-    return f"backproof::{part}::{check}::{dtype}", Verdict(item, "failed", 200, 0, 0, 0.1, (found,))
+    return f"backproof::{part}::{check}::{dtype}", ItemResult(item, "failed", 200, 0, 0, 0.1, (found,))
 
 
 def relations(*told: tuple[str, Any]) -> list[str]:

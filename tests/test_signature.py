@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from backproof.conformance.contract import Contract, Option
-from backproof.conformance.signature import Signature, SignatureError, check_positional, read_signature
+from backproof.conformance.adapter.signature import SignatureError, check_positional, read_signature
+from backproof.conformance.spec.contract import Contract, Option, Signature
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 LINEAR = Contract("linear", ("x", "w", "b"), 2)

@@ -9,12 +9,12 @@ from itertools import combinations, islice, pairwise, product
 import numpy as np
 import pytest
 
-from backproof.conformance.case import signature_of_shapes
-from backproof.conformance.draw import drawn
-from backproof.conformance.profile import PROFILES, Profile
-from backproof.conformance.region import cells_of
-from backproof.conformance.sweep import swept
-from backproof.conformance.tape import Tape
+from backproof.conformance.cases.coverage import cells_of
+from backproof.conformance.cases.draw import drawn
+from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.cases.sweep import swept
+from backproof.conformance.spec.case import signature_of_shapes
+from backproof.conformance.spec.tape import Tape
 from tests.spaces import LAYER, PLACES, cases, space
 
 MANY = 1500

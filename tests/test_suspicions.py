@@ -1,4 +1,4 @@
-"""What can be behind a failure that no tensor's value tells: each suspicion holds of what it says, and of nothing else.
+"""What can be behind a failure that no tensor's value tells: each probe holds of what it says, and of nothing else.
 
 Every wrong layer below is judged in one case, and exactly the sentences of its line must hold.
 """
@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter import load
-from backproof.conformance.candidate import Candidate
-from backproof.conformance.case import Case
-from backproof.conformance.hearing import quiet
-from backproof.conformance.law import Law
-from backproof.conformance.layer import Space
-from backproof.conformance.layouts import arranged
-from backproof.conformance.mistake import Incident
-from backproof.conformance.properties import LISTED, OTHERS, tensors
-from backproof.conformance.properties.repeatability import other_of
-from backproof.conformance.suspicions import SUSPICIONS
-from backproof.conformance.verdict import Discrepancy
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.adapter.load import load
+from backproof.conformance.explaining.probes import PROBES
+from backproof.conformance.explaining.probes.probe import FailingCase
+from backproof.conformance.judging.properties import LISTED, OTHERS, tensors
+from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import quiet
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.layer import Space
+from backproof.conformance.spec.memory_layouts import arranged
+from backproof.conformance.spec.results import Discrepancy
 from backproof.reference import CONTRACTS
 from tests.spaces import LAYER
 
@@ -237,55 +237,57 @@ SUSPECTS = (
 )
 
 
-def court(spec: str, layer: str, rank: int, dtype: str) -> tuple[Candidate, Law]:
+def court(spec: str, layer: str, rank: int, dtype: str) -> tuple[Candidate, Reference]:
     adapter = load(spec, CONTRACTS, ROOT)
     found = adapter.implementations[layer]
-    return Candidate(adapter, found, LAYER[layer]), Law(
+    return Candidate(adapter, found, LAYER[layer]), Reference(
         LAYER[layer], Space(found.signature, found.settings, rank, dtype)
     )
 
 
-def judged(one: Suspect, candidate: Candidate, law: Law, case: Case) -> Discrepancy | None:
-    found = OTHERS.get(one.check, tensors)(case, candidate, law).get(one.check)
+def judged(one: Suspect, candidate: Candidate, reference: Reference, case: Case) -> Discrepancy | None:
+    found = OTHERS.get(one.check, tensors)(case, candidate, reference).get(one.check)
     return found if isinstance(found, Discrepancy) else None
 
 
-def incident(one: Suspect) -> Incident:
+def failing(one: Suspect) -> FailingCase:
     """The failure of a suspect in its case."""
     module, name = one.name.split(".")
-    candidate, law = court(f"tests.suspects.{module}:{name}", one.layer, one.rank, one.dtype)
+    candidate, reference = court(f"tests.suspects.{module}:{name}", one.layer, one.rank, one.dtype)
     if one.check in LISTED:
-        cases = list(getattr(law.layer, LISTED[one.check])(law.space))
+        cases = list(getattr(reference.layer, LISTED[one.check])(reference.space))
     else:
-        configuration = law.layer.build({**law.layer.base(law.space), **one.parameters}, law.space)
+        configuration = reference.layer.build(
+            {**reference.layer.base(reference.space), **one.parameters}, reference.space
+        )
         assert configuration is not None
-        fill = list(law.layer.fills(configuration, law.space))[one.number]
+        fill = list(reference.layer.fills(configuration, reference.space))[one.number]
         arrays = {name: np.array(numbers, fill.precision.dtype) for name, numbers in one.arrays.items()}
         case = fill.with_arrays({**fill.arrays, **arrays})
-        cases = [arranged(case, one.layouts, law.layer.has_meaning) if one.layouts else case]
+        cases = [arranged(case, one.layouts, reference.layer.has_meaning) if one.layouts else case]
         assert dict(cases[0].layouts) == one.layouts
         # What is kept from one call to the next has to come from somewhere.
-        judged(one, candidate, law, replace(other_of(case), layouts={}))
-    failing = [(case, found) for case in cases if (found := judged(one, candidate, law, case)) is not None]
+        judged(one, candidate, reference, replace(other_of(case), layouts={}))
+    failing = [(case, found) for case in cases if (found := judged(one, candidate, reference, case)) is not None]
     assert failing, "the suspect passes"
     case, found = failing[one.number if one.check in LISTED else 0]
-    return Incident(one.check, case, law, candidate, found)
+    return FailingCase(one.check, case, reference, candidate, found)
 
 
-def told(failure: Incident) -> list[str]:
-    """The sentences of all suspicions that hold."""
+def told(failure: FailingCase) -> list[str]:
+    """The sentences of all probes that hold."""
     with quiet(Counter()):
         return [
-            suspicion.sentence
-            for suspicion in SUSPICIONS
-            if (not suspicion.checks or failure.check in suspicion.checks) and suspicion.holds(failure)
+            probe.sentence
+            for probe in PROBES
+            if (not probe.checks or failure.check in probe.checks) and probe.holds(failure)
         ]
 
 
 @pytest.mark.parametrize("one", SUSPECTS, ids=str)
 def test_what_holds_of_a_suspect_is_what_is_wrong_with_it(one: Suspect) -> None:
     with quiet(Counter()):
-        found = told(incident(one))
+        found = told(failing(one))
     assert sorted(found) == sorted({s for s in found for begin in one.told if s.startswith(begin)})
     assert all(any(sentence.startswith(begin) for sentence in found) for begin in one.told), found
 
@@ -301,7 +303,7 @@ def test_what_holds_of_a_suspect_is_what_is_wrong_with_it(one: Suspect) -> None:
     ],
 )
 def test_a_wrong_dtype_says_where_it_comes_from(dtype: str, message: str, begin: str) -> None:
-    failure = incident(next(one for one in SUSPECTS if one.name == "forms.NoneForDb"))
+    failure = failing(next(one for one in SUSPECTS if one.name == "forms.NoneForDb"))
     case = replace(failure.case, dtype=dtype)
     found = Discrepancy("dtype", "dw", message)
     (sentence,) = told(replace(failure, check="dw", case=case, found=found))
@@ -315,12 +317,12 @@ def test_every_suspicion_is_tried() -> None:
     """Those that differ in the name of an array are one."""
     begins = [NAMES.sub("", begin) for one in SUSPECTS for begin in one.told]
     dtypes = re.compile(r"float64 whatever|the dtype of|left in float32|computed in a shorter|array of integers")
-    left = [s.sentence for s in SUSPICIONS if not any(NAMES.sub("", s.sentence).startswith(b) for b in begins)]
+    left = [s.sentence for s in PROBES if not any(NAMES.sub("", s.sentence).startswith(b) for b in begins)]
     assert [sentence for sentence in left if not dtypes.search(sentence)] == []
 
 
 def test_a_sentence_is_one_and_is_told_once() -> None:
-    sentences = [suspicion.sentence for suspicion in SUSPICIONS]
+    sentences = [probe.sentence for probe in PROBES]
     assert len(set(sentences)) == len(sentences)
     for sentence in sentences:
         assert sentence.endswith(".")

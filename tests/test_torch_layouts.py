@@ -13,9 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from backproof.conformance.adapter import load  # noqa: E402  after torch is known to be there
-from backproof.conformance.profile import PROFILES  # noqa: E402
-from backproof.conformance.session import Session  # noqa: E402
+from backproof.conformance.adapter.load import load  # noqa: E402  after torch is known to be there
+from backproof.conformance.cases.profile import PROFILES  # noqa: E402
+from backproof.conformance.judging.session import Session  # noqa: E402
 from backproof.plugins import torch_adapter  # noqa: E402
 from backproof.reference import CONTRACTS, LAYERS  # noqa: E402
 

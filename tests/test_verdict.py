@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backproof.conformance.verdict import Problem, compare
+from backproof.conformance.judging.compare import compare
+from backproof.conformance.spec.results import Problem
 
 RIGHT = np.array([[1.0, 2.0], [3.0, 4.0]])
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backproof.conformance.account import account
-from backproof.conformance.adapter import load
-from backproof.conformance.profile import PROFILES
-from backproof.conformance.session import Session, Verdict
+from backproof.conformance.adapter.load import load
+from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.item_result import ItemResult
+from backproof.conformance.judging.session import Session
+from backproof.conformance.reporting.terminal import account
 from backproof.reference import CONTRACTS, LAYERS
 
 LINEAR = """
@@ -28,7 +29,7 @@ def linear_backward(dout, cache):
 """
 
 
-def verdicts(text: str, folder: Path, profile: str = "quick") -> dict[str, Verdict]:
+def verdicts(text: str, folder: Path, profile: str = "quick") -> dict[str, ItemResult]:
     """Every item's verdict by its check; one part and one dtype only."""
     (folder / "adapter.py").write_text(text)
     session = Session(load(str(folder / "adapter.py"), CONTRACTS), LAYERS, PROFILES[profile], 0)

@@ -1,7 +1,7 @@
 """Conditions on a case, in words and as a predicate: where a fault shows.
 
 A case has `configuration` (with `shapes`, `rank` and `options`), `options`, `arrays`, `dtype` and `layouts`, as in
-backproof.conformance.case; shapes are those of the references, channels first and w as (inputs, outputs).
+backproof.conformance.spec.case; shapes are those of the references, channels first and w as (inputs, outputs).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from backproof.conformance.case import Case
+    from backproof.conformance.spec.case import Case
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes import (
     batchnorm_axes,
     batchnorm_parameters,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.batchnorm_stages import (
     COUNTS,
     Change,

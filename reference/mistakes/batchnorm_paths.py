@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.batchnorm_stages import COUNTS, Change, Stages, Value, mistake, total
 
 Factor = Value

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake, Results
 
 Mode = Literal["training", "eval"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.conv_borders import BORDERS
 from backproof.reference.mistakes.conv_memory import MEMORY
 from backproof.reference.mistakes.conv_orders import ORDERS

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_parts import Makers, Parts, mistake, walking
 from backproof.reference.windows import Axis, positions
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_memory import Rereading, read_as
 from backproof.reference.mistakes.conv_parts import GRADIENT, READERS, Makers, Parts, mistake, rereading
 

@@ -12,8 +12,8 @@ from math import prod
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.windows import Axis, axes_of, positions
 
 #: Which tensors read an array, and which one is its gradient; out stands for what is the gradient of dout.

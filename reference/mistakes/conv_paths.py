@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from backproof.conformance.case import Case
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_parts import Parts, parts_of
 
 

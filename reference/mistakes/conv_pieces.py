@@ -10,8 +10,8 @@ from math import prod
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_parts import GRADIENT, READERS, Makers, Parts, mistake, rereading
 
 #: How often each of so many terms counts; None: each once.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_borders import Made, border
 from backproof.reference.mistakes.conv_parts import Parts, places
 from backproof.reference.mistakes.conv_walks import Number, another, reach

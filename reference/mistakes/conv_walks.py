@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_parts import Makers, Parts, mistake, places, walking
 from backproof.reference.windows import Axis
 

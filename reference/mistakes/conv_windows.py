@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.conv_parts import places
 from backproof.reference.mistakes.conv_starts import STARTS
 from backproof.reference.mistakes.conv_steps import STEPS

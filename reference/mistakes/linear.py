@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.linear_axes import ORDERED
 from backproof.reference.mistakes.linear_formats import FORMATS
 from backproof.reference.mistakes.linear_numbers import NUMBERS

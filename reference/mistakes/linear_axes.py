@@ -7,8 +7,8 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.linear_rows import Rows, changed, made
 
 TRANSPOSED = (

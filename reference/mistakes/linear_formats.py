@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake, Results
-from backproof.conformance.precision import PRECISIONS
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.conformance.spec.precision import PRECISIONS
 from backproof.reference.mistakes.linear_rows import Rows, changed, each, rows_of
 
 #: Which tensors an array goes into.

@@ -7,8 +7,8 @@ from math import sqrt
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.linear_rows import Rows, changed, made
 
 

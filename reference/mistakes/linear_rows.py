@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backproof.conformance.case import Array, Case
-from backproof.conformance.mistake import Mistake, Results
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.mistake import Mistake, Results
 
 
 class Rows(NamedTuple):

@@ -6,7 +6,7 @@ from math import prod, sqrt
 
 import numpy as np
 
-from backproof.conformance.case import Array
+from backproof.conformance.spec.case import Array
 from backproof.reference.mistakes.linear_rows import Rows, changed, made, scaled
 
 

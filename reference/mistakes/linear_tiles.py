@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from backproof.conformance.case import Array
-from backproof.conformance.mistake import Mistake
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.mistakes.linear_rows import Rows, each, in_whole_blocks, made
 
 BLOCKS = (4, 8, 16, 32, 64)

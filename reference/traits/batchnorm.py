@@ -6,8 +6,8 @@ from math import prod
 
 import numpy as np
 
-from backproof.conformance.case import Case, Configuration
-from backproof.conformance.trait import Facts, Traits, compared, numbers_of, of_dout
+from backproof.conformance.spec.case import Case, Configuration
+from backproof.conformance.spec.traits import Facts, Traits, compared, numbers_of, of_dout
 
 #: A mean this many standard deviations away from zero is far.
 FAR = 10.0

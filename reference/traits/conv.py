@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from backproof.conformance.case import Case, Configuration
-from backproof.conformance.trait import Facts, Traits, compared, numbers_of, of_dout
+from backproof.conformance.spec.case import Case, Configuration
+from backproof.conformance.spec.traits import Facts, Traits, compared, numbers_of, of_dout
 from backproof.reference.contracts import PADDING_MODES
 from backproof.reference.windows import Axis
 

@@ -6,8 +6,8 @@ from math import prod
 
 import numpy as np
 
-from backproof.conformance.case import Case, Configuration
-from backproof.conformance.trait import Facts, Traits, compared, numbers_of, of_dout
+from backproof.conformance.spec.case import Case, Configuration
+from backproof.conformance.spec.traits import Facts, Traits, compared, numbers_of, of_dout
 
 
 def _of_configuration(configuration: Configuration) -> Facts:

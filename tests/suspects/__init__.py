@@ -1,1 +1,1 @@
-"""Small wrong layers, each with one fault of calls, memory, shapes or numbers, for the tests of the suspicions."""
+"""Small wrong layers, each with one fault of calls, memory, shapes or numbers, for the tests of the probes."""

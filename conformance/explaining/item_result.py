@@ -1,0 +1,24 @@
+"""An item as it was judged and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.judging.item import Item, Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class ItemResult:
+    """What became of an item. `reason` says why it was skipped; `refused` how often, and where, it was refused."""
+
+    item: Item
+    outcome: Outcome
+    judged: int
+    unsupported: int
+    unjudged: int
+    duration: float
+    counterexamples: Sequence[Counterexample] = ()
+    reason: str | None = None
+    refused: str | None = None

@@ -1,0 +1,399 @@
+"""What is left behind by one call and found by another: on the layer, in a cache, in a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+
+from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
+from backproof.conformance.explaining.probes.held import Snapshot
+from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.trials import (
+    ARRAYS,
+    Results,
+    alike,
+    arrays_of,
+    both,
+    filled,
+    is_right,
+    results,
+    right_of,
+    with_array,
+)
+from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.spec.case import Array, Case
+
+CHECKS = ("repeatability",)
+#: So many shapes are tried for one that the candidate has not been asked before; which, depends on the case.
+FRESH, SHAPES = 8, 29
+
+
+def _again(candidate: Candidate, case: Case, douts: Sequence[Case]) -> list[Results] | None:
+    """One forward, and a backward of each of these cases' dout on its cache."""
+    try:
+        forward = candidate.forward(case)
+        if not forward.complete:
+            return None
+        return [arrays_of(candidate.backward(each, forward)) for each in douts]
+    except (Crashed, Refused):
+        return None
+
+
+def _of_tensor(found: Sequence[Results] | None, tensor: str | None) -> list[Array]:
+    """One tensor of each; empty where one does not have it."""
+    if found is None or tensor is None or any(tensor not in each for each in found):
+        return []
+    return [each[tensor].astype(np.float64) for each in found]
+
+
+#: Whether something holds in a case; None: it could not show there.
+Judge = Callable[[FailingCase, Case], bool | None]
+
+
+def _everywhere(judge: Judge) -> Callable[[FailingCase], bool]:
+    """Whether it holds in the case, in one with other numbers and in a larger one, as far as it can show there."""
+
+    def holds(failing: FailingCase) -> bool:
+        if failing.case.flaw is not None or failing.found.tensor is None:
+            return False
+        case, large = both(failing)
+        verdicts = [judge(failing, each) for each in (case, other_of(case), large)]
+        return True in verdicts and False not in verdicts
+
+    return holds
+
+
+def _backwards(times: int, holds: Callable[[list[Array]], bool]) -> Callable[[FailingCase], bool]:
+    """Whether it holds of so many backwards on one cache."""
+
+    def judge(failing: FailingCase, case: Case) -> bool | None:
+        if not failing.candidate.reusable_cache:
+            return False
+        found = _of_tensor(_again(failing.candidate, case, [case] * times), failing.found.tensor)
+        return None if not found or not found[0].any() else holds(found)
+
+    return _everywhere(judge)
+
+
+def _adds_up(found: list[Array]) -> bool:
+    return all(alike(result, k * found[0]) for k, result in enumerate(found, 1))
+
+
+def _flips(array: Array) -> Iterator[Array]:
+    for count in range(1, array.ndim + 1):
+        for axes in combinations(range(array.ndim), count):
+            yield np.flip(array, axes)
+
+
+def _adds_turned(found: list[Array]) -> bool:
+    first, second = found
+    return any(alike(second, first + turned) for turned in _flips(first))
+
+
+def _kept(failing: FailingCase, case: Case) -> bool | None:
+    """Whether a backward of another dout gives what that of the first dout gave."""
+    if not failing.candidate.reusable_cache:
+        return False
+    other = case.with_dout(other_of(case).array("dout"))
+    found = _of_tensor(_again(failing.candidate, case, [case, other]), failing.found.tensor)
+    plain = _of_tensor(_given(results(failing.candidate, other)), failing.found.tensor)
+    if not found or not plain or not _is_steady(failing, case):
+        return False
+    return None if alike(plain[0], found[0]) else alike(*found)
+
+
+def _given(found: Results | None) -> list[Results] | None:
+    return None if found is None else [found]
+
+
+adds_up = _backwards(3, _adds_up)
+adds_turned = _backwards(2, _adds_turned)
+gives_zeros = _backwards(2, lambda found: not found[1].any())
+gives_the_first = _everywhere(_kept)
+
+
+def _restored(of_passed: str | None, failing: FailingCase, case: Case) -> bool | None:
+    """Whether a second backward is right as soon as what the first changed in the cache is put back.
+
+    `of_passed`: in this array that was passed; None: in the cache, and in no array that was passed.
+    """
+    candidate, tensor = failing.candidate, failing.found.tensor
+    if not candidate.reusable_cache or candidate.adapter.from_numpy is not None:
+        return False
+    if _repeats(failing, case):
+        return None
+    try:
+        forward = candidate.forward(case)
+        passed = {name: a for name, a in forward.passed.items() if a is not None}
+        if of_passed is not None and of_passed not in passed:
+            return False
+        held = Snapshot(forward.cache if of_passed is None else passed[of_passed])
+        first = arrays_of(candidate.backward(case, forward))
+        if not held.changed_apart_from(list(passed.values()) if of_passed is None else []):
+            return False
+        held.restore()
+        second = arrays_of(candidate.backward(case, forward))
+    except (Crashed, Refused):
+        return False
+    pair = _of_tensor([first, second], tensor)
+    return bool(pair) and alike(*pair)
+
+
+def _repeats(failing: FailingCase, case: Case) -> bool:
+    """Whether a second backward on one cache gives the same."""
+    found = _of_tensor(_again(failing.candidate, case, [case] * 2), failing.found.tensor)
+    return not found or alike(*found)
+
+
+def _changes_cache(failing: FailingCase) -> bool:
+    plainer = (adds_up, adds_turned, gives_zeros, gives_the_first)
+    return _everywhere(partial(_restored, None))(failing) and not any(holds(failing) for holds in plainer)
+
+
+def _plainest(failing: FailingCase) -> Case | None:
+    reference = failing.reference
+    configuration = reference.layer.build(reference.layer.base(reference.space), reference.space)
+    return None if configuration is None else filled(reference, configuration)
+
+
+def _between(failing: FailingCase, case: Case, between: Case | None, *, backward: bool = False) -> list[Array]:
+    """The tensor in a plain call, and with another call's forward (and backward) before its backward."""
+    candidate = failing.candidate
+    plain = results(candidate, case)
+    if between is None or plain is None:
+        return []
+    try:
+        forward = candidate.forward(case)
+        with suppress(Crashed, Refused):
+            other = candidate.forward(between)
+            if backward:
+                candidate.backward(between, other)
+        found = {**arrays_of(forward.results), **arrays_of(candidate.backward(case, forward))}
+    except (Crashed, Refused):
+        return []
+    return _of_tensor([plain, found], failing.found.tensor)
+
+
+def _is_steady(failing: FailingCase, case: Case) -> bool:
+    """Whether a call gives what the same one gives right after it."""
+    found = _calls(failing, [other_of(case), case, case])
+    return bool(found) and alike(found[1], found[2])
+
+
+def _replaced_by(failing: FailingCase, case: Case, *, backward: bool) -> bool | None:
+    """Whether another call between a forward and its backward changes the result."""
+    if not _is_steady(failing, case):
+        return False
+    for between in (other_of(case), _plainest(failing)):
+        pair = _between(failing, case, between, backward=backward)
+        if pair and not alike(*pair):
+            return True
+    return None
+
+
+def _last(name: str, failing: FailingCase, case: Case) -> bool | None:
+    """Whether the result is then the one with this array of the forward in between."""
+    other, array = other_of(case), case.arrays.get(name)
+    pair = _between(failing, case, other)
+    if array is None or not pair or not _is_steady(failing, case):
+        return False
+    mixed = _given(results(failing.candidate, with_array(case, name, other.arrays[name])))
+    expected = _of_tensor(mixed, failing.found.tensor)
+    if not expected:
+        return False
+    return None if alike(pair[0], expected[0]) else alike(pair[1], expected[0])
+
+
+replaced_by_a_forward = _everywhere(partial(_replaced_by, backward=False))
+replaced_by_a_call = _everywhere(partial(_replaced_by, backward=True))
+
+
+def _replaced_by_a_backward(failing: FailingCase) -> bool:
+    """Whether it takes another call's backward to change the result, and nothing else is known to do so."""
+    plainer = (adds_up, adds_turned, gives_zeros, gives_the_first, replaced_by_a_forward, *_OF_CALLS)
+    return replaced_by_a_call(failing) and not any(holds(failing) for holds in plainer)
+
+
+def _calls(failing: FailingCase, cases: Sequence[Case]) -> list[Array]:
+    """The tensor in one call after the other."""
+    found = [each for case in cases if (each := results(failing.candidate, case)) is not None]
+    return _of_tensor(found, failing.found.tensor) if len(found) == len(cases) else []
+
+
+def _never_zeroed(failing: FailingCase, case: Case) -> bool | None:
+    """Whether every call adds what is right to what the one before had."""
+    found, expected = _calls(failing, [case] * 3), right_of(failing, case, failing.found.tensor or "")
+    if not found or expected is None or found[0].shape != expected.shape:
+        return False
+    rounding = 2.0**-50 * float(max(np.abs(each).max(initial=0.0) for each in found))
+    if float(np.abs(expected).max(initial=0.0)) <= 1e3 * rounding:
+        return None
+    room = rounding + 1e-6 * float(np.abs(expected).max())
+    steps = (found[1] - found[0], found[2] - found[1])
+    return all(bool((np.abs(step - expected) <= room).all()) for step in steps)
+
+
+def _by_turns(failing: FailingCase, case: Case) -> bool | None:
+    found = _calls(failing, [case] * 4)
+    if not found:
+        return False
+    if all(alike(found[0], each) for each in found):
+        return None
+    return alike(found[0], found[2]) and alike(found[1], found[3])
+
+
+def _stale(partly: bool, failing: FailingCase, case: Case) -> bool | None:
+    """Whether after another call some entries, or all, are that call's, and a second equal call has all right."""
+    other, tensor = other_of(case), failing.found.tensor or ""
+    arrays = _calls(failing, [other, other, case, case])
+    if not arrays or not is_right(failing, case, tensor, arrays[3]):
+        return False
+    before, after, right = arrays[1:]
+    wrong, differs = after != right, before != right
+    if not differs.any() or (partly and not wrong.any()):
+        return None
+    return (
+        bool(wrong.any()) and bool((differs & ~wrong).any()) == partly and np.array_equal(after[wrong], before[wrong])
+    )
+
+
+def _varies(failing: FailingCase, case: Case) -> bool | None:
+    """Whether equal calls differ."""
+    found = _calls(failing, [case] * 3)
+    return None if not found or (alike(found[0], found[1]) and alike(found[1], found[2])) else True
+
+
+never_zeroed = _everywhere(_never_zeroed)
+by_turns = _everywhere(_by_turns)
+partly_stale = _everywhere(partial(_stale, True))
+stale = _everywhere(partial(_stale, False))
+_OF_CALLS = (never_zeroed, by_turns, partly_stale, stale)
+
+
+def _unsteady(failing: FailingCase) -> bool:
+    """Whether equal calls differ, in no way that is known."""
+    return _everywhere(_varies)(failing) and not any(holds(failing) for holds in _OF_CALLS)
+
+
+def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
+    """Whether the second call of a shape, with other numbers in this array, has those of the first."""
+    reference, tensor, case = failing.reference, failing.found.tensor, failing.case
+    array = case.arrays.get(name)
+    if tensor is None or array is None or case.flaw is not None:
+        return False
+    start = 1 + int(1000 * float(np.abs(case.array("x")).sum())) % SHAPES
+    for by in range(start, start + FRESH):
+        parameters = case.configuration.parameters
+        for parameter, value in parameters.items():
+            found = reference.layer.build({**parameters, parameter: value + by}, reference.space)
+            if found is None or found.options != case.configuration.options:
+                continue
+            if found.shapes.get(name) in (None, case.configuration.shapes.get(name)):
+                continue
+            first = filled(reference, found)
+            second = with_array(first, name, other_of(first).arrays[name])
+            if not reference.layer.has_meaning(second):
+                continue
+            pair = [results(failing.candidate, each) for each in (first, second)]
+            results_ = _of_tensor([each for each in pair if each is not None], tensor)
+            if len(results_) < 2 or not is_right(failing, first, tensor, results_[0]):
+                continue
+            return alike(*results_) and not is_right(failing, second, tensor, results_[1])
+    return False
+
+
+def _changed_by_backward(failing: FailingCase) -> bool:
+    return failing.found.kind == "state" and "_backward returns" in failing.found.message
+
+
+CALLS: tuple[Probe, ...] = (
+    Probe(
+        "{tensor} is added to what the backward before has left: the second one on a cache gives the sum of both.",
+        CHECKS,
+        adds_up,
+    ),
+    Probe(
+        "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives that "
+        "sum.",
+        CHECKS,
+        adds_turned,
+    ),
+    Probe("{tensor} is zero in every second backward on a cache.", CHECKS, gives_zeros),
+    Probe(
+        "{tensor} is that of an earlier dout: what the first backward made, of dout or of the gradient, is kept and "
+        "taken again in a later one.",
+        CHECKS,
+        gives_the_first,
+    ),
+    *(
+        Probe(
+            f"The backward changes {name} where it lies, and the cache refers to it: a second backward computes with "
+            "other numbers.",
+            CHECKS,
+            _everywhere(partial(_restored, name)),
+        )
+        for name in ARRAYS
+    ),
+    Probe(
+        "The backward changes what its cache holds: a second backward computes with other numbers.",
+        CHECKS,
+        _changes_cache,
+    ),
+    *(
+        Probe(
+            f"{{tensor}} is computed with the {name} of the last forward, whichever forward is pulled back: it is kept "
+            "on the layer, or in a buffer that all caches share.",
+            CHECKS,
+            _everywhere(partial(_last, name)),
+        )
+        for name in ARRAYS
+    ),
+    Probe(
+        "A later forward replaces what this backward needs: it is kept on the layer, or in a buffer that all caches "
+        "share, and not in a cache of its own.",
+        CHECKS,
+        replaced_by_a_forward,
+    ),
+    Probe(
+        "Another call's backward replaces what this backward needs: it is kept on the layer, or in a buffer that all "
+        "caches share.",
+        CHECKS,
+        _replaced_by_a_backward,
+    ),
+    Probe(
+        "{tensor} is added to an array that no call sets back to zero: every call has the sum of all before it.",
+        (),
+        never_zeroed,
+    ),
+    Probe(
+        "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
+        (),
+        by_turns,
+    ),
+    Probe(
+        "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",
+        (),
+        partly_stale,
+    ),
+    Probe("{tensor} is that of the call before.", (), stale),
+    *(
+        Probe(
+            f"{{tensor}} is computed with the {name} of an earlier call of the same shape: it is kept, and not renewed "
+            f"when {name} changes.",
+            (),
+            partial(_kept_from_the_first, name),
+        )
+        for name in ARRAYS
+    ),
+    Probe("{tensor} is changed by the backward: it is the forward's to update.", (), _changed_by_backward),
+    Probe(
+        "{tensor} is not the same in equal calls: one call leaves something behind for the next, or memory is never "
+        "written.",
+        CHECKS,
+        _unsteady,
+    ),
+)

@@ -1,0 +1,245 @@
+"""Why a candidate raises: what its error says, and in which other cases it raises it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import prod
+
+from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.trials import (
+    ARRAYS,
+    absent,
+    crash_of,
+    equal,
+    filled,
+    given,
+    grown,
+    larger,
+)
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.memory_layouts import laid_out
+
+FLOATS = re.compile(
+    r"float\d*' object cannot be interpreted as an integer|slice indices must be integers|"
+    r"indices must be integers or slices, not float"
+)
+#: A size that is inferred as -1 where there are no entries.
+INFERRED = re.compile(r"cannot reshape array of size 0 into shape \(.*newaxis|cannot reshape tensor of 0 elements")
+DIVISION = re.compile(r"ZeroDivisionError|division by zero|modulo by zero")
+CONTIGUOUS = re.compile(
+    r"not C-contiguous|must be (C-)?contiguous|incompatible shape for (a non-contiguous array|in-place)|"
+    r"last axis must be contiguous|view size is not compatible|non-contiguous",
+    re.IGNORECASE,
+)
+#: Shapes that do not fit together.
+MISFIT = re.compile(
+    r"mismatch in its core dimension|could not be broadcast|not aligned|cannot reshape|could not broadcast|"
+    r"shape mismatch|does not have enough dimensions|dimension mismatch|size of label|shapes cannot be multiplied"
+)
+#: An array with fewer axes than it is taken to have.
+TOO_FEW_AXES = re.compile(
+    r"does not have enough dimensions|out of bounds for array of dimension|too many indices for array|"
+    r"mismatch in its core dimension|not enough values to unpack|not aligned|axes don't match|tuple index out of range"
+)
+RESHAPED = re.compile(r"cannot reshape array of size (\d+) into shape \(([\d, ]+)\)")
+IN_A_SECOND = ("in the second backward on one cache", "in a later backward on one cache")
+
+
+def _crashes(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], bool]:
+    """Asked of crashes alone."""
+    return lambda failing: failing.found.kind == "crash" and holds(failing)
+
+
+def says(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
+    """Whether the error's words have this in them."""
+    return _crashes(lambda failing: pattern.search(failing.found.message) is not None)
+
+
+def _plain(failing: FailingCase) -> Case:
+    return replace(failing.case, layouts={})
+
+
+def _none(name: str, failing: FailingCase) -> bool:
+    """Whether it is None in the place of this array that the code fails on, also where the others are there."""
+    if "NoneType" not in failing.found.message or name not in absent(failing.case):
+        return False
+    others = [other for other in absent(failing.case) if other != name]
+    configuration = given(failing.reference, failing.case.configuration, others)
+    if configuration.shapes.get(name) is not None:
+        return False
+    return "NoneType" in (crash_of(failing.candidate, filled(failing.reference, configuration)) or "")
+
+
+def _written(name: str, failing: FailingCase) -> bool:
+    """Whether a read-only array in this place makes it fail, the others being plain."""
+    if "read-only" not in failing.found.message or failing.case.arrays.get(name) is None:
+        return False
+
+    def allocate(other: str, array: object) -> object:
+        return laid_out(array, "read-only" if other == name else None)  # type: ignore[arg-type]
+
+    crash = crash_of(failing.candidate, _plain(failing), allocate=allocate)  # type: ignore[arg-type]
+    return "read-only" in (crash or "")
+
+
+def _used_up(failing: FailingCase) -> bool:
+    return any(where in failing.found.message for where in IN_A_SECOND)
+
+
+def _refused_by_the_code(failing: FailingCase) -> bool:
+    """Whether the last line of the candidate's own code is a raise or an assert."""
+    lines = [line for line in (failing.found.traceback or "").splitlines() if line.startswith("  ")]
+    frames = [k for k, line in enumerate(lines) if line.startswith('  File "')]
+    if not frames or "site-packages" in lines[frames[-1]] or len(lines) < frames[-1] + 2:
+        return False
+    line = lines[frames[-1] + 1].strip()
+    return line.startswith("raise ") or (line.startswith("assert") and "AssertionError" in failing.found.message)
+
+
+def _misfits(reference: Reference, failing: FailingCase, case: Case) -> bool:
+    return MISFIT.search(crash_of(failing.candidate, case) or "") is not None
+
+
+def _unequal_sizes(failing: FailingCase) -> bool:
+    """Whether the shapes fit where all sizes are equal, and do not where one of them is larger."""
+    reference = failing.reference
+    if MISFIT.search(failing.found.message) is None or failing.case.layouts or failing.check == "edges":
+        return False
+    for size in (2, 3):
+        even = equal(reference, failing.case.configuration, size)
+        if even is not None and crash_of(failing.candidate, filled(reference, even)) is None:
+            return any(_misfits(reference, failing, filled(reference, uneven)) for _, uneven in larger(reference, even))
+    return False
+
+
+def _lost_axis(failing: FailingCase) -> bool:
+    """Whether it raises just where one size is 1, though all others are larger, for an array with too few axes."""
+    reference, case = failing.reference, failing.case
+    if TOO_FEW_AXES.search(failing.found.message) is None or case.layouts or failing.check == "edges":
+        return False
+    large = grown(reference, case.configuration)
+    if crash_of(failing.candidate, filled(reference, large)) is not None:
+        return False
+    for name, value in large.parameters.items():
+        if case.configuration.parameters[name] == 1 < value:
+            thin = reference.layer.build({**large.parameters, name: 1}, reference.space)
+            crash = None if thin is None else crash_of(failing.candidate, filled(reference, thin))
+            if crash is not None and TOO_FEW_AXES.search(crash) is not None:
+                return True
+    return False
+
+
+def _number_of_axes(failing: FailingCase) -> bool:
+    """Whether it raises in whatever case of this many axes, and not in those of another number that is declared."""
+    reference, check = failing.reference, failing.found.message
+    if failing.case.layouts or failing.check == "edges" or " raised " not in check:
+        return False
+    here = filled(reference, grown(reference, failing.case.configuration))
+    if crash_of(failing.candidate, here) is None:
+        return False
+    ranks = {rank for part in reference.layer.parts(reference.space.settings) for rank in part.ranks} - {
+        reference.space.rank
+    }
+    for rank in sorted(ranks):
+        other = Reference(reference.layer, replace(reference.space, rank=rank))
+        base = other.layer.build(other.layer.base(other.space), other.space)
+        if base is not None and crash_of(failing.candidate, filled(other, grown(other, base))) is None:
+            return True
+    return False
+
+
+def _pads_a_missing_axis(failing: FailingCase) -> bool:
+    """Whether the forward has as many results too many as the padding of an axis of size 1 would give it."""
+    options, found = failing.case.options, RESHAPED.search(failing.found.message)
+    if found is None or failing.case.configuration.rank != 1 or not options.get("padding"):
+        return False
+    room = prod(int(size) for size in found[2].split(",") if size.strip())
+    low, high = options["padding"][0]
+    strides = {1, options["stride"][0]}
+    return low + high > 0 and int(found[1]) in [room * ((low + high) // stride + 1) for stride in strides]
+
+
+def _after_another(failing: FailingCase) -> bool:
+    return "after another" in failing.found.message or "after a forward of other" in failing.found.message
+
+
+ERRORS: tuple[Probe, ...] = (
+    Probe(
+        "A size or an index is a float: it is computed with / where // is needed.",
+        (),
+        says(FLOATS),
+    ),
+    *(
+        Probe(
+            f"{name} is None in these cases, and the code uses it as if it were an array.",
+            (),
+            _crashes(partial(_none, name)),
+        )
+        for name in ARRAYS
+    ),
+    *(
+        Probe(
+            f"{name} is written to where it lies: it is not the layer's to change, and may be read-only. Write to a "
+            "copy.",
+            ("memory_layout",),
+            _crashes(partial(_written, name)),
+        )
+        for name in (*ARRAYS, "dout")
+    ),
+    Probe(
+        "A cache serves one backward only, a second one raises: what it needs is taken out or freed, or the code "
+        "forbids it.",
+        ("repeatability",),
+        _crashes(_used_up),
+    ),
+    Probe(
+        "What the backward needs is kept on the layer, where another call replaces it, and not in the cache.",
+        ("repeatability",),
+        _crashes(_after_another),
+    ),
+    Probe(
+        "A size is inferred with -1, which has no answer where there is nothing in the batch: give every size.",
+        ("edges",),
+        says(INFERRED),
+    ),
+    Probe(
+        "Something is divided by a number that is 0 in this case.",
+        (),
+        says(DIVISION),
+    ),
+    Probe(
+        "The code demands contiguous memory, which an array need not have: copy it first (np.ascontiguousarray), or "
+        "use reshape where a view is made.",
+        ("memory_layout",),
+        says(CONTIGUOUS),
+    ),
+    Probe(
+        "The shapes fit only where two sizes are equal: one size is taken for another, or an array is not transposed.",
+        (),
+        _crashes(_unequal_sizes),
+    ),
+    Probe(
+        "An axis of size 1 is lost on the way, by squeeze() or by an index where a slice is needed.",
+        (),
+        _crashes(_lost_axis),
+    ),
+    Probe(
+        "x has one spatial axis, and is taken for an image of height 1 that is padded too: out has rows too many.",
+        (),
+        _crashes(_pads_a_missing_axis),
+    ),
+    Probe(
+        "It raises for every x of this many axes, and for no other: the code is written for another number of axes.",
+        (),
+        _crashes(_number_of_axes),
+    ),
+    Probe(
+        "The code itself refuses this case, with a raise or an assert; the contract wants an answer.",
+        (),
+        _crashes(_refused_by_the_code),
+    ),
+)

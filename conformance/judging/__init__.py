@@ -1,0 +1,1 @@
+"""What is right, and whether a candidate is: one file a property."""

@@ -1,0 +1,80 @@
+"""A backward is a linear function of dout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from backproof.conformance.adapter.candidate import Candidate
+from backproof.conformance.judging.properties.answers import differ, item, opened, readable, slack
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.results import Discrepancy, Status
+
+#: f(A u + B v) = A f(u) + B f(v): a negative factor, and one so large that clipping shows.
+A, B = -1024.0, 64.0
+#: In 16 bits, where more would overflow.
+A_LOW = -2.0
+#: Dense cotangents of small integers, so that A u + B v is representable in every format.
+U = np.array([1, 2, -3, -2, 3, -1, 4], dtype=np.float64)
+V = np.array([2, -1, 1, 3, -2], dtype=np.float64)
+#: Cotangents of more entries are not told in the sentence.
+MOST_TOLD = 4
+#: Cotangents that are integers up to this are asked as they are.
+LARGEST = 4.0
+
+
+@item
+def linearity(case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+    """The backward is linear in dout: f(0) = 0, f(a u + b v) = a f(u) + b f(v), also for negative and large factors."""
+    u = case.array("dout")
+    if not (np.rint(u) == u).all() or np.abs(u).max(initial=0.0) > LARGEST or not u.any():
+        u = np.resize(U, u.shape)
+    v = np.resize(V, u.shape)
+    a = A_LOW if case.precision.low else A
+    combination = f"dout = {a:g} u + {B:g} v"
+    if u.size <= MOST_TOLD:
+        combination += f" (u = {_told(u, candidate)}, v = {_told(v, candidate)})"
+    zero, one, other, both = (case.with_dout(dout) for dout in (np.zeros(u.shape), u, v, a * u + B * v))
+
+    def pulled_back(question: Case) -> dict[str, Array]:
+        # Each has its own forward: what a second backward on one cache does is `repeatability`'s business.
+        return readable(candidate.backward(question, opened(question, candidate)), question, candidate, reference)
+
+    nothing, first, second, together = (pulled_back(question) for question in (zero, one, other, both))
+    judged = False
+    for tensor in [name for name in first if name in second]:
+        rooms = [
+            slack(tensor, result[tensor], question, reference) for question, result in ((one, first), (other, second))
+        ]
+        if rooms[0] is None or rooms[1] is None or reference.expected(both).bounds[tensor] is None:
+            continue
+        judged = True
+        expected = a * first[tensor] + B * second[tensor]
+        nil = np.zeros(expected.shape)
+        found = _read(tensor, nothing, "a dout of zeros") or differ(
+            tensor, nothing[tensor], nil, 0.0, candidate, "for a dout of zeros, must be"
+        )
+        found = found or _read(tensor, together, combination)
+        if found is None:
+            room = slack(tensor, together[tensor], both, reference)
+            allowed = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, a, B), (room, *rooms), strict=True))
+            if np.any(allowed):
+                # Rounding in the sum of the two that is expected.
+                allowed = allowed + 2.0**-51 * (abs(a * first[tensor]) + abs(B * second[tensor]))
+            must = f"for {combination}, but {a:g} {tensor}(u) + {B:g} {tensor}(v) is"
+            found = differ(tensor, together[tensor], expected, np.asarray(allowed), candidate, must)
+        if found is not None:
+            return found
+    return Status.RIGHT if judged else Status.LEFT_OUT
+
+
+def _told(cotangent: Array, candidate: Candidate) -> str:
+    return str(candidate.in_layout("dout", cotangent).astype(int).tolist())
+
+
+def _read(tensor: str, results: Mapping[str, Array], what: str) -> Discrepancy | None:
+    if tensor in results:
+        return None
+    return Discrepancy("nonfinite", tensor, f"{tensor} is finite for other cotangents, but not for {what}.")

@@ -1,0 +1,92 @@
+"""Where an array lies in memory changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from backproof.conformance.adapter.candidate import Candidate, Crashed
+from backproof.conformance.judging.properties.answers import LeftOut, asked, differ, item, own_rounding, slack, slacks
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.memory_layouts import arranged, choices, laid_out
+from backproof.conformance.spec.results import Discrepancy, Status
+
+
+@item
+def memory_layout(case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+    """Results are the same however arrays lie in memory: transposed, sliced, backwards, expanded, read-only.
+
+    A case without layouts, as on the way to the smallest, is asked with one array at a time in each of them.
+    """
+    trials = [case] if case.layouts else arrangements(case, candidate, reference)
+    outcome: Discrepancy | Status = Status.LEFT_OUT
+    plain: Mapping[str, Array] = {}
+    question: Case | None = None
+    for trial in trials:
+        # Some layouts change the numbers to those that they can hold; the others share one plain call.
+        if question is None or trial.arrays is not question.arrays:
+            plain, question = asked(trial, candidate, reference), trial
+        outcome = _against(plain, trial, candidate, reference)
+        if isinstance(outcome, Discrepancy):
+            return outcome
+    return outcome
+
+
+def _against(
+    plain: Mapping[str, Array], case: Case, candidate: Candidate, reference: Reference
+) -> Discrepancy | Status:
+    """The results in the case's layouts, against those of plain arrays."""
+    named = _named(case.layouts)
+    try:
+        results = asked(case, candidate, reference, lambda name, a: laid_out(a, case.layouts.get(name)))
+    except Crashed as crash:
+        sentence = f"Plain arrays are fine, but {named} {crash.problem.message}"
+        return Discrepancy("crash", None, sentence, traceback=crash.problem.traceback)
+    rooms = slacks(plain, case, reference)
+    if not rooms:
+        raise LeftOut
+    for tensor, room in rooms.items():
+        if tensor not in results:
+            must = "is no array of finite numbers of the right shape and dtype; on plain arrays it is"
+            return Discrepancy("value", tensor, f"{tensor}, {named}, {must}.")
+        must = f"{named}, but on plain arrays it is"
+        # A wrong number may happen to be right in one order of summation, and not in the other.
+        other = slack(tensor, results[tensor], case, reference)
+        allowed = np.asarray(room) + np.maximum(room if other is None else other, own_rounding(plain[tensor], case))
+        found = differ(tensor, results[tensor], plain[tensor], allowed, candidate, must)
+        if found is not None:
+            return found
+    return Status.RIGHT
+
+
+def arrangements(case: Case, candidate: Candidate, reference: Reference) -> Iterator[Case]:
+    """The case with one array at a time in each layout that it can be asked in."""
+    state = candidate.layer.contract.state
+    for name, array in case.arrays.items():
+        for layout in () if array is None else choices(name, array.ndim, state):
+            trial = arranged(case, {name: layout}, reference.layer.has_meaning)
+            if trial.layouts and not refused(trial, candidate):
+                yield trial
+
+
+def refused(case: Case, candidate: Candidate) -> dict[str, str]:
+    """The arrays whose layout the adapter's from_numpy does not take, with the layout."""
+    found: dict[str, str] = {}
+    for name, layout in case.layouts.items():
+        if not candidate.accepts(_as_passed(case, name, layout, candidate)):
+            found[name] = layout
+    return found
+
+
+def _as_passed(case: Case, name: str, layout: str, candidate: Candidate) -> Array:
+    array = case.arrays[name]
+    assert array is not None
+    return laid_out(candidate.in_layout(name, array), layout)
+
+
+def _named(layouts: Mapping[str, str]) -> str:
+    """Such as "with dout as a step slice and w read-only"."""
+    told = [f"{name} in the layout {layout!r}" for name, layout in layouts.items()]
+    return "with " + (", ".join(told[:-1]) + " and " if len(told) > 1 else "") + told[-1]

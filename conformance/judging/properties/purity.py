@@ -1,0 +1,87 @@
+"""The candidate leaves what it was given alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
+from backproof.conformance.judging.compare import compare
+from backproof.conformance.judging.reference import Reference
+from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.results import Discrepancy, Judgement, Status
+
+#: Bytes before and after each array, and what they hold.
+BORDER, GUARD = 64, 0xA5
+
+
+def purity(case: Case, candidate: Candidate, reference: Reference) -> Judgement:
+    """Neither x nor the parameters nor dout are changed, nor the bytes around them."""
+    zones: list[Array] = []
+    given: list[Array] = []
+
+    def allocate(name: str, array: Array) -> Array:
+        size = array.size * array.itemsize
+        zone = np.full(size + 2 * BORDER, GUARD, np.uint8)
+        inner = zone[BORDER : BORDER + size].view(array.dtype).reshape(array.shape)
+        inner[...] = array
+        zones.append(zone)
+        given.append(inner)
+        return inner
+
+    try:
+        forward = candidate.forward(case, allocate=allocate)
+    except Refused:
+        return {"purity": Status.UNSUPPORTED}
+    except Crashed:
+        return {"purity": Status.LEFT_OUT}
+    names = [name for name, array in forward.passed.items() if array is not None]
+    state = candidate.layer.contract.state
+    before = {name: _as_passed(candidate, name, case) for name in (*names, "dout")}
+    # Running statistics may be updated in place; `running_mean` and `running_var` judge how.
+    watched = [name for name in names if name not in state]
+
+    found = _changed(watched, names, given, before, f"{candidate.layer.name}_forward")
+    found = found or _overwritten(names, zones, f"{candidate.layer.name}_forward")
+    if found is None and forward.complete:
+        try:
+            candidate.backward(case, forward, allocate=allocate)
+        except Refused:
+            return {"purity": Status.RIGHT}
+        except Crashed:
+            return {"purity": Status.LEFT_OUT}
+        names = [*names, "dout"]
+        backward = f"{candidate.layer.name}_backward"
+        found = _changed([*watched, "dout"], names, given, before, backward)
+        found = found or _overwritten(names, zones, backward)
+    return {"purity": found or Status.RIGHT}
+
+
+def _as_passed(candidate: Candidate, name: str, case: Case) -> Array:
+    array = case.arrays[name]
+    assert array is not None
+    return candidate.in_layout(name, array)
+
+
+def _changed(
+    watched: list[str], names: list[str], given: list[Array], before: Mapping[str, Array], function: str
+) -> Discrepancy | None:
+    for name, array in zip(names, given, strict=False):
+        if name in watched and array.tobytes() != before[name].tobytes():
+            held = before[name].astype(np.float64)
+            must = f"must stay as it was when {function} returns:"
+            found = compare(name, array, held, 0.0, array.dtype, must=must, kind="mutation")
+            if found is not None:
+                return Discrepancy("mutation", name, found.message, held, array.astype(np.float64))
+    return None
+
+
+def _overwritten(names: list[str], zones: list[Array], function: str) -> Discrepancy | None:
+    for name, zone in zip(names, zones, strict=False):
+        before, after = zone[:BORDER], zone[len(zone) - BORDER :]
+        for border, where in ((before, "before its start"), (after, "behind its end")):
+            if (border != GUARD).any():
+                sentence = f"{function} wrote outside {name}: the bytes {where} have changed."
+                return Discrepancy("mutation", name, sentence)
+    return None

@@ -1,0 +1,1 @@
+"""What is spoken of: layers, contracts, cases, precisions, memory layouts and results."""
