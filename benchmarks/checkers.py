@@ -170,7 +170,7 @@ def own_cases(right: Candidate, dtype: str) -> list[tuple[Key, Space, Case]]:
     """What Backproof asks the tensors of a right implementation, and so of its faults, in one dtype."""
     adapter, layer = load(right.spec, CONTRACTS), LAYER[right.layer]
     parts = layer.parts(adapter.implementations[layer.name].settings)
-    runners = [PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None) for part in parts]
+    runners = [PartRunner(layer, part, dtype, adapter, PROFILE, 0) for part in parts]
     asked = [(reference.space, case) for h in runners for reference, cases in (*h.swept, *h.drawn) for case in cases]
     return [
         ((dtype, space.rank, str(case.configuration.shapes), k), space, case) for k, (space, case) in enumerate(asked)
@@ -185,7 +185,7 @@ def try_backproof(candidate: Candidate) -> Verdict:
     with limited(10 * SECONDS):
         for part in layer.parts(adapter.implementations[layer.name].settings):
             for dtype in adapter.settings["dtypes"]:
-                runner = PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None)
+                runner = PartRunner(layer, part, dtype, adapter, PROFILE, 0)
                 with quiet(runner.warned):
                     found = found or first_failure(runner)
     return Verdict(found, process_time() - start)

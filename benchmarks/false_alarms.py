@@ -28,6 +28,7 @@ import numpy as np
 from backproof.conformance.adapter.load import Adapter, load
 from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS, case_from
 from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.explaining.explain import Explainer
 from backproof.conformance.judging import runner as runner
 from backproof.conformance.judging.item import Item
 from backproof.conformance.judging.properties import LISTED
@@ -135,7 +136,7 @@ class Row:
 
     def hear(self, session: Session, item: Item, seed: int) -> int:
         """Judges one item and prints what it finds; the number of cases that were judged."""
-        verdict = session.verdict(item, session.items, known=True)
+        verdict = Explainer(session.profile).result(session.judge(item, session.items), known=True)
         self.judgements += verdict.judged
         self.refused += verdict.unsupported
         if item.check == "out" and verdict.judged:

@@ -37,6 +37,7 @@ from unseen import UNSEEN, Unseen
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.properties import LISTED, OTHERS
 from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
@@ -378,7 +379,7 @@ def minimal(seconds: float, name: str) -> list[Shown]:
     for runner in of_itself(fault):
         start, reported = perf_counter(), {}
         for check in (*fault.caught_by, *sorted(fault.sometimes)):
-            for found in runner.counterexamples(check, causes=False) if check in runner.checks else ():
+            for found in counterexamples(runner, check, causes=False) if check in runner.checks else ():
                 reported[check, str(found.discrepancy.kind)] = found
         took = perf_counter() - start
         decided = {key: found.case.configuration.size for key, found in reported.items() if key[0] in DECIDED}

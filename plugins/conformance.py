@@ -17,10 +17,10 @@ import pytest
 from backproof import __version__
 from backproof.conformance.adapter.load import AdapterError, load
 from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.explaining.explain import Explainer
 from backproof.conformance.explaining.related import Ledger, grouped, same_reason, told_before
 from backproof.conformance.judging import xfails
 from backproof.conformance.judging.kept import Store, write_whole
-from backproof.conformance.judging.properties import LISTED
 from backproof.conformance.judging.session import Session
 from backproof.conformance.reporting import record as report
 from backproof.conformance.reporting.scripts import Reproductions
@@ -137,6 +137,7 @@ class Conformance:
         self.reproductions = Reproductions(directory, self.spec, self.reports[0] if self.reports else None)
         self.fixed: list[str] = []
         self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
+        self.explainer = Explainer(self.profile)
         self.ledger = Ledger()
         self.records: dict[str, dict[str, Any]] = {}
         self.extras: dict[str, dict[str, Any]] = {}
@@ -190,10 +191,10 @@ class Conformance:
         """Notes which items are left: they decide whether a layer refused the whole run."""
         self.selected = [item.conformance_item for item in session.items if hasattr(item, "conformance_item")]
 
-    def _kept(self, title: str, layer: Any, runner: Any) -> Mapping[str, Sequence[Any]]:
-        spaces = [reference.space for reference in runner.references]
-        names = {check: f"{ROOT}::{title}::{check}::{runner.dtype}" for check in runner.checks if check not in LISTED}
-        return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
+    def _kept(self, part: Any) -> Mapping[str, Sequence[Any]]:
+        spaces = [reference.space for reference in part.references]
+        names = {i.check: self._identifier(i) for i in part.items if not part.property_of(i.check).is_listed}
+        return {check: list(self.store.read(name, part.layer, spaces)) for check, name in names.items()}
 
     def expected_to_fail(self, identifier: str) -> str | None:
         """The reason of the known failure that matches an item; None if none does."""

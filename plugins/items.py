@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from backproof.conformance.judging.properties import LISTED
 from backproof.conformance.judging.reference import ReferencesDisagree
 from backproof.conformance.reporting import record as report
 from backproof.conformance.reporting.terminal import Account, account, headline, in_colour
@@ -92,15 +91,16 @@ class Check(pytest.Item):
         conformance = self.conformance
         expected = conformance.expected_to_fail(self.nodeid)
         run = conformance.selected or [self.conformance_item]
-        self.verdict = conformance.session.verdict(self.conformance_item, run, known=expected is not None)
+        judged = conformance.session.judge(self.conformance_item, run)
+        self.verdict = conformance.explainer.result(judged, known=expected is not None)
         found = self.verdict.counterexamples
         refused = any(f.discrepancy.kind == "refused" for f in found)
         check = self.conformance_item.check
-        runner = conformance.session.runner(self.conformance_item)
         failing = [] if refused else [f.case for f in found]
-        self.settled = conformance.store.settle(self.nodeid, runner.item_cases(check), failing, listed=check in LISTED)
+        listed = judged.property.is_listed
+        self.settled = conformance.store.settle(self.nodeid, judged.cases, failing, listed=listed)
         if found or self.verdict.outcome == "passed":
-            self.scripts = conformance.reproductions.write(self.nodeid, check, found, runner.candidate)
+            self.scripts = conformance.reproductions.write(self.nodeid, check, found, judged.part.candidate)
         # A known failure is not shown: no other is told by it.
         if found and expected is None:
             self.relation = conformance.ledger.tell(self.nodeid, self.verdict)
@@ -161,9 +161,9 @@ class Check(pytest.Item):
             }
             return record, extra
         extra["warned"] = dict(runner.warned)
-        if item.check in runner.layer.tensors(runner.candidate.signature):
+        if item.check in runner.tensors:
             extra["cells"] = dict(runner.cells)
-        elif item.check == "memory_layout":
+        elif runner.property_of(item.check).in_memory_layouts:
             extra["layouts"] = dict(runner.layouts())
         record = report.record(self.verdict, self.nodeid, layer, settings, self._scripts())
         return {**record, "outcome": outcome, "again": self.conformance.again(self.nodeid)}, extra

@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, cycle, product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
+from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.tape import Tape
+from backproof.conformance.spec.traits import Traits
 from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
@@ -40,10 +42,6 @@ from backproof.reference.windows import (
     shapes_by_elements,
     spread,
 )
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
 
 
 class Sizes(NamedTuple):

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from backproof.reference import algebra
 from backproof.reference.linear import LAYER as LINEAR
 from backproof.reference.windows import axes_of, fold, pad, positions
 
-if TYPE_CHECKING:
-    Answers = Sequence[Mapping[str, Array]]
+Answers = Sequence[Mapping[str, Array]]
 
 
 def padded_beforehand(layer: Layer, case: Case, space: Space) -> Iterator[Relation]:

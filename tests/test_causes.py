@@ -11,6 +11,7 @@ import pytest
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.diagnosis import Evidence, Inexact, diagnose
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.mistake import Mistake, Results
@@ -29,26 +30,26 @@ def runner(name: str) -> PartRunner:
 
 
 def test_mistakes_that_fit_the_judged_cases_alike_are_told_apart_by_asking() -> None:
-    (found,) = runner("drops_the_tail_of_the_channels").counterexamples("out")
+    (found,) = counterexamples(runner("drops_the_tail_of_the_channels"), "out")
     assert found.diagnosis == ("out counts whole tiles of 8 channels: the rest behind them is left out.",)
 
 
 def test_what_is_the_same_in_every_case_is_told_once() -> None:
-    (found,) = runner("forgets_what_is_behind_the_last_block").counterexamples("db")
+    (found,) = counterexamples(runner("forgets_what_is_behind_the_last_block"), "db")
     assert found.diagnosis == (
         "db is summed in whole blocks of 4: the terms behind the last whole block are left out.",
     )
 
 
 def test_no_option_is_spoken_of_that_the_layer_does_not_take() -> None:
-    (found,) = runner("forgets_the_remainder").counterexamples("dx")
+    (found,) = counterexamples(runner("forgets_the_remainder"), "dx")
     assert found.diagnosis == ("dx ends with the last window: the rows that are left over behind it are missing.",)
 
 
 def test_what_is_inexact_explains_the_items_that_compare_it() -> None:
     of_dx = "dx has float32's accuracy: something on the way to it is float32, or a sum is kept in it."
     court = runner("sums_float64_in_float32")
-    (found,) = court.counterexamples("linearity")
+    (found,) = counterexamples(court, "linearity")
     assert found.diagnosis == (of_dx,)
 
 
@@ -72,11 +73,11 @@ def test_what_is_inexact_does_not_explain_a_larger_error(error: float, sentences
     ],
 )
 def test_where_it_fails_is_held_against_what_is_right_elsewhere(name: str, item: str, region: str | None) -> None:
-    assert region in [found.region for found in runner(name).counterexamples(item)]
+    assert region in [found.region for found in counterexamples(runner(name), item)]
 
 
 def test_a_list_is_held_against_the_cases_of_its_tensors() -> None:
-    (found,) = runner("recomputes_the_deviation_with_the_usual_eps").counterexamples("stability")
+    (found,) = counterexamples(runner("recomputes_the_deviation_with_the_usual_eps"), "stability")
     assert found.region is not None
     assert "eps" in found.region
     assert "channel" not in found.region
@@ -98,7 +99,7 @@ def with_an_optional_bias(folder: Path) -> PartRunner:
 
 
 def test_a_sum_that_stops_at_the_largest_tile_is_told_from_other_sums(tmp_path: Path) -> None:
-    (found,) = with_an_optional_bias(tmp_path).counterexamples("db")
+    (found,) = counterexamples(with_an_optional_bias(tmp_path), "db")
     assert found.diagnosis == ("db stops summing after 64 terms.",)
 
 
@@ -126,7 +127,7 @@ def test_rounding_does_not_explain_a_case_in_which_nothing_rounds() -> None:
 
 def test_what_no_rule_is_held_against_is_not_counted() -> None:
     court = runner("accepts_any_eps")
-    (found,) = court.counterexamples("rejection")
+    (found,) = counterexamples(court, "rejection")
     assert found.failed + found.passed == len(list(court.asked("rejection")))
 
 

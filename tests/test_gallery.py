@@ -18,6 +18,7 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.properties import LISTED
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
@@ -173,7 +174,7 @@ def test_the_counterexample_is_the_smallest_case_that_fails(fault: Fault) -> Non
         found.case.configuration.size
         for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0)
         if item in runner.checks
-        for found in runner.counterexamples(item, causes=False)
+        for found in counterexamples(runner, item, causes=False)
     ]
     assert min(reported) == own.size
 

@@ -13,6 +13,7 @@ from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.draw import drawn
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.properties import LISTED, OTHERS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner
@@ -28,7 +29,7 @@ def runner(spec: str, layer: str, dtype: str = "float64", profile: str = "quick"
     adapter = load(spec, CONTRACTS, ROOT)
     page = LAYER[layer]
     part = page.parts(adapter.implementations[layer].settings)[0]
-    return PartRunner(page, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+    return PartRunner(page, part, dtype, adapter, PROFILES[profile], 0)
 
 
 def here(name: str) -> str:
@@ -166,11 +167,11 @@ class Shortened:
 def test_float32_accuracy_in_float64_is_said_in_these_words() -> None:
     heard = runner(here("Shortened"), "linear")
     for check in ("out", "dx", "dw", "db"):
-        (found,) = heard.counterexamples(check)
+        (found,) = counterexamples(heard, check)
         assert found.discrepancy.kind == "value"
         assert found.discrepancy.message.startswith(f"{check} is float64 with float32's accuracy: {check}[")
     # A wrong factor is no matter of accuracy, however small it is.
-    (found,) = runner(here("Averaged"), "linear").counterexamples("dw")
+    (found,) = counterexamples(runner(here("Averaged"), "linear"), "dw")
     assert "accuracy" not in found.discrepancy.message
 
 

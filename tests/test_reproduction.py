@@ -18,6 +18,7 @@ from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.explaining.explain import Explainer, counterexamples
 from backproof.conformance.judging.item_cases import ItemCases
 from backproof.conformance.judging.kept import Store
 from backproof.conformance.judging.properties import LISTED
@@ -68,7 +69,7 @@ def run(script: Path, *arguments: str) -> tuple[int, str]:
 
 def failures(runner: PartRunner, check: str) -> list[Counterexample]:
     """One counterexample for each kind, as it was met."""
-    found = runner.counterexamples(check, known=True)
+    found = counterexamples(runner, check, known=True)
     assert found
     return found
 
@@ -336,7 +337,7 @@ def test_a_layer_that_refuses_everything_is_wrong_as_long_as_it_does(tmp_path: P
     saved(tmp_path, "mine.py", refusing)
     session = Session(load("mine.py", CONTRACTS, tmp_path), LAYERS, FEW, 0)
     item = next(item for item in session.items if item.check == "dx")
-    verdict = session.verdict(item, session.items)
+    verdict = Explainer(session.profile).result(session.judge(item, session.items))
     assert verdict.counterexamples[0].discrepancy.kind == "refused"
     (script,) = Reproductions(tmp_path, "mine.py").write(
         "backproof::linear::dx::float64", "dx", verdict.counterexamples, session.runner(item).candidate
@@ -583,7 +584,7 @@ def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | Non
     store = Store(folder, spec)
     runner = heard(folder, spec, store, check, **more)
     item_cases = runner.item_cases(check)
-    failing = [each.case for each in runner.counterexamples(check, known=True)] if item_cases.failed else []
+    failing = [each.case for each in counterexamples(runner, check, known=True)] if item_cases.failed else []
     found = store.settle(identifier(runner, check), item_cases, failing, listed=check in LISTED)
     return None if found is None else found.sentence, runner
 

@@ -12,6 +12,7 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import results
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.judging.session import Session
 from backproof.conformance.reporting.terminal import account
@@ -33,7 +34,7 @@ def verdicts(text: str, folder: Path, profile: str = "quick") -> dict[str, ItemR
     """Every item's verdict by its check; one part and one dtype only."""
     (folder / "adapter.py").write_text(text)
     session = Session(load(str(folder / "adapter.py"), CONTRACTS), LAYERS, PROFILES[profile], 0)
-    return {item.check: session.verdict(item, session.items) for item in session.items}
+    return {result.item.check: result for result in results(session)}
 
 
 def failing(text: str, folder: Path, profile: str = "quick") -> dict[str, str]:

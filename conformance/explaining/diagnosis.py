@@ -6,25 +6,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.explaining.budget import now
 from backproof.conformance.explaining.error_pattern import site
 from backproof.conformance.explaining.probes import PROBES
 from backproof.conformance.explaining.probes.probe import FailingCase, Probe
 from backproof.conformance.explaining.probes.trials import results
 from backproof.conformance.explaining.simulate import Simulated
-from backproof.conformance.judging.properties import COMPARING, OTHERS, RESULTS
+from backproof.conformance.judging.item_cases import FailedCase
+from backproof.conformance.judging.properties import Property
 from backproof.conformance.judging.properties.answers import own_rounding, room_of_wrong
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.conformance.spec.results import Discrepancy
-
-if TYPE_CHECKING:
-    from backproof.conformance.adapter.candidate import Candidate
-    from backproof.conformance.judging.reference import Reference
 
 #: So many failing and passing cases a mistake has to account for.
 MOST_FAILING, MOST_PASSING = 40, 200
@@ -47,8 +46,7 @@ OF_NUMBERS = ("value", "nonfinite", "shape", "state")
 
 T = TypeVar("T")
 
-Failing = tuple[Case, "Reference", Discrepancy]
-Passing = tuple[Case, "Reference"]
+Passing = tuple[Case, Reference]
 #: The mistakes that explain a tensor, by its name.
 Named = Mapping[str, Sequence[Mistake]]
 
@@ -82,10 +80,11 @@ class Evidence:
     """
 
     check: str
+    property: Property
     candidate: Candidate
-    failing: Sequence[Failing]
+    failing: Sequence[FailedCase]
     passing: Sequence[Passing]
-    beside: Sequence[Failing] = ()
+    beside: Sequence[FailedCase] = ()
 
     @property
     def tensor(self) -> str:
@@ -108,12 +107,12 @@ def diagnose(
     """
     mistakes: Sequence[Mistake] = ()
     probed: Sequence[Probe] = ()
-    if evidence.check in COMPARING:
+    if evidence.property.compares_calls:
         told = _played(evidence, named, until)
         mistakes = [mistake for _, mistake in told]
         sentences = [mistake.sentence.replace("{tensor}", tensor) for tensor, mistake in told]
     else:
-        if evidence.check not in OTHERS or evidence.check in RESULTS:
+        if evidence.property.judges_results:
             catalogue = evidence.failing[0][1].layer.mistakes() if known is None else known
             mistakes = _told_apart(list(_matching(catalogue, evidence, until)), evidence, until)
             mistakes = _spoken_of(mistakes, evidence) or mistakes
@@ -123,14 +122,14 @@ def diagnose(
         sentences = [probe.sentence.replace("{tensor}", evidence.tensor) for probe in probed]
         sentences = sentences or _rounded_alike(evidence, inexact)
     # The steps of the backward say nothing of a result of the forward.
-    backward = evidence.tensor.startswith("d") or evidence.check in COMPARING
+    backward = evidence.tensor.startswith("d") or evidence.property.compares_calls
     step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
     where = () if sentences else site(evidence.candidate, evidence.failing)
     rounded = [s.sentence.replace("{tensor}", evidence.tensor) for s in probed if s.of_accuracy]
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes), next(iter(rounded), None))
 
 
-def error_of(failing: Failing) -> float:
+def error_of(failing: FailedCase) -> float:
     """How far off a result is: of the largest number of its tensor, or of all of them where they are added up."""
     case, reference, found = failing
     if found.kind != "value" or found.got is None or found.expected is None:
@@ -194,7 +193,7 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
             yield mistake
 
 
-def _contradicts(mistake: Mistake, evidence: Evidence, failing: Failing) -> bool:
+def _contradicts(mistake: Mistake, evidence: Evidence, failing: FailedCase) -> bool:
     wrong = _wrong(failing, evidence)
     return wrong is None or wrong.nearness(mistake) is None
 
@@ -278,7 +277,7 @@ class _Wrong:
         return _Nearness(difference > CLEARLY * self.room, difference > NEARER * left)
 
 
-def _wrong(failing: Failing, evidence: Evidence) -> _Wrong | None:
+def _wrong(failing: FailedCase, evidence: Evidence) -> _Wrong | None:
     case, reference, found = failing
     tensor = found.tensor or evidence.check
     right = reference.expected(case).tensors
@@ -338,7 +337,7 @@ def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, M
 
 def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
     """Whether an implementation with these mistakes fails the item in the same way on every case."""
-    judge = OTHERS[evidence.check]
+    judge = evidence.property.judge
     for case, reference, found in _sample(evidence.failing, MOST_INCIDENTS):
         judged = judge(case, Simulated(evidence.candidate, acted, reference), reference)[evidence.check]
         if not isinstance(judged, Discrepancy) or (judged.kind, judged.tensor) != (found.kind, found.tensor):

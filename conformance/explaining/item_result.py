@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.judging.item import Item, Outcome
+from backproof.conformance.judging.properties import Property
 
 
 @dataclass(frozen=True, eq=False)
 class ItemResult:
-    """What became of an item. `reason` says why it was skipped; `refused` how often, and where, it was refused."""
+    """What became of an item.
+
+    `reason` says why it was skipped; `refused` how often, and where, it was refused. `duration` is in seconds.
+    """
 
     item: Item
+    property: Property
     outcome: Outcome
     judged: int
     unsupported: int

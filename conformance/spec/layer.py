@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.contract import Contract, Signature
+from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.precision import PRECISIONS, Precision
 from backproof.conformance.spec.tape import Tape
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
+from backproof.conformance.spec.traits import Traits
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class Layer(ABC):
 
     def has_meaning(self, case: Case) -> bool:
         """Whether the tensor items may ask this case: they ask at least one sample."""
-        return case.array("x").size > 0
+        return case.array(self.contract.arrays[0]).size > 0
 
     def dtypes(self, space: Space) -> dict[str, Any]:
         """The dtype of each array that is passed."""
