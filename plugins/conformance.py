@@ -20,7 +20,7 @@ from backproof.conformance.cases.profile import PROFILES, Profile
 from backproof.conformance.explaining.related import Ledger, grouped, same_reason, told_before
 from backproof.conformance.judging import xfails
 from backproof.conformance.judging.kept import Store, write_whole
-from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.session import Session
 from backproof.conformance.reporting import record as report
 from backproof.conformance.reporting.scripts import Reproductions
@@ -192,7 +192,11 @@ class Conformance:
 
     def _kept(self, title: str, layer: Any, runner: Any) -> Mapping[str, Sequence[Any]]:
         spaces = [reference.space for reference in runner.references]
-        names = {check: f"{ROOT}::{title}::{check}::{runner.dtype}" for check in runner.checks if check not in LISTED}
+        names = {
+            check: f"{ROOT}::{title}::{check}::{runner.dtype}"
+            for check in runner.checks
+            if not property_of(check).is_listed
+        }
         return {check: list(self.store.read(name, layer, spaces)) for check, name in names.items()}
 
     def expected_to_fail(self, identifier: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.reference import ReferencesDisagree
 from backproof.conformance.reporting import record as report
 from backproof.conformance.reporting.terminal import Account, account, headline, in_colour
@@ -98,7 +98,9 @@ class Check(pytest.Item):
         check = self.conformance_item.check
         runner = conformance.session.runner(self.conformance_item)
         failing = [] if refused else [f.case for f in found]
-        self.settled = conformance.store.settle(self.nodeid, runner.item_cases(check), failing, listed=check in LISTED)
+        self.settled = conformance.store.settle(
+            self.nodeid, runner.item_cases(check), failing, listed=property_of(check).is_listed
+        )
         if found or self.verdict.outcome == "passed":
             self.scripts = conformance.reproductions.write(self.nodeid, check, found, runner.candidate)
         # A known failure is not shown: no other is told by it.

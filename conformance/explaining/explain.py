@@ -25,7 +25,7 @@ from backproof.conformance.explaining.region import RegionSearch
 from backproof.conformance.explaining.rules import EVERYWHERE, Rule
 from backproof.conformance.explaining.search import Search
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import COMPARING, LISTED, OTHERS, RESULTS, Property, tensors
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.properties.memory_layout import arrangements
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
@@ -96,12 +96,12 @@ class Explainer:
     def _explained(self, check: str, kind: Kind, item_cases: ItemCases, until: float, causes: bool) -> Counterexample:
         failing = _failing(item_cases, kind)
         start = first, reference, discrepancy = min(failing, key=lambda entry: entry[0].key)
-        property_: Property = OTHERS.get(check, tensors)
+        property_ = property_of(check)
         candidate, layer = self._runner.candidate, self._runner.layer
         told = {first: discrepancy}
 
         def fails(reference: Reference, trial: Case) -> bool:
-            judged = property_(trial, candidate, reference).get(check)
+            judged = property_.judge(trial, candidate, reference).get(check)
             if isinstance(judged, Discrepancy) and judged.kind == kind:
                 told[trial] = judged
                 return True
@@ -113,7 +113,7 @@ class Explainer:
         )
         case, proved, smaller, plain = first, False, 0, False
         steady = fails(reference, first)
-        if steady and check in LISTED:
+        if steady and property_.is_listed:
             proved, smaller = self._smaller_listed(check, case)
         elif steady:
             case, plain = self._reduced(case, reference, fails, reducing)
@@ -192,25 +192,26 @@ class Explainer:
     def _diagnosis(
         self, check: str, kind: Kind, smallest: Failing, failing: Sequence[Failing], item_cases: ItemCases, until: float
     ) -> Diagnosis:
-        key = (check, kind)
+        key, property_ = (check, kind), property_of(check)
+        of_results = property_.judges_results and check in PROPERTIES
         if key not in self._diagnoses:
             references = {reference.space.rank: reference for reference in self._runner.references}
             smallest_first = sorted(failing, key=lambda entry: _size(entry[0]))
             others = [entry for entry in smallest_first if entry[0] is not smallest[0]]
             passed, beside = [*item_cases.passed], list[Failing]()
-            named = self._named(until) if check in (*COMPARING, *RESULTS) else {}
+            named = self._named(until) if property_.compares_calls or of_results else {}
             known: Sequence[Mistake] | None = None
             if kind in OF_NUMBERS:
                 kinds = (*OF_NUMBERS, "crash")
                 beside = [entry for entry in item_cases.failed if entry[2].kind in kinds and entry[2].kind != kind]
             tensor = smallest[2].tensor
-            if check in RESULTS and tensor is not None:
+            if of_results and tensor is not None:
                 own = self._runner.item_cases(tensor)
                 known = named.get(tensor, ()) if own.failed else None
                 passed += own.passed
             passing = [(case, references[case.configuration.rank]) for case in sorted(passed, key=_size)]
             evidence = Evidence(check, self._runner.candidate, [smallest, *others], passing, beside)
-            compares = check in COMPARING or (check == "memory_layout" and self._runner.tensors_judged)
+            compares = property_.compares_calls or (check == "memory_layout" and self._runner.tensors_judged)
             inexact = self._inexact(until) if compares else {}
             self._diagnoses[key] = diagnose(evidence, named, known, until, inexact)
         return self._diagnoses[key]
@@ -219,10 +220,10 @@ class Explainer:
         self, check: str, kind: Kind, start: Case, failing: Sequence[Failing], item_cases: ItemCases, until: float
     ) -> Rule | None:
         """Where the item fails in this kind; None if no rule says it."""
-        property_, candidate = OTHERS.get(check, tensors), self._runner.candidate
+        property_, candidate = property_of(check), self._runner.candidate
 
         def judge(case: Case, reference: Reference) -> bool | None:
-            found = property_(case, candidate, reference).get(check)
+            found = property_.judge(case, candidate, reference).get(check)
             if isinstance(found, Discrepancy):
                 return True if found.kind == kind else None
             return False if found is Status.RIGHT else None
@@ -238,16 +239,20 @@ class Explainer:
         """
         if check == "rejection":
             return [case for _, cases in (*self._runner.swept, *self._runner.drawn) for case in cases]
-        tensors = [found.tensor for _, _, found in self._runner.item_cases(check).failed] if check in RESULTS else []
+        tensors = (
+            [found.tensor for _, _, found in self._runner.item_cases(check).failed]
+            if property_of(check).is_listed and property_of(check).judges_results
+            else []
+        )
         return [case for name in dict.fromkeys(tensors) if name for case in self._runner.item_cases(name).passed]
 
     def refused_where(self, check: str, until: float) -> Rule | None:
         """Where the candidate refuses; None if no rule says it."""
-        property_, candidate = OTHERS.get(check, tensors), self._runner.candidate
+        property_, candidate = property_of(check), self._runner.candidate
         item_cases = self._runner.item_cases(check)
 
         def judge(case: Case, reference: Reference) -> bool | None:
-            found = property_(case, candidate, reference).get(check)
+            found = property_.judge(case, candidate, reference).get(check)
             if found is Status.UNSUPPORTED:
                 return True
             return False if found is Status.RIGHT or isinstance(found, Discrepancy) else None
@@ -270,7 +275,7 @@ class Explainer:
         """The mistakes that explain the tensors of this runner, by the tensor, whatever was asked for before."""
         named: dict[str, tuple[Mistake, ...]] = {}
         for tensor in self._runner.checks:
-            item_cases = self._runner.item_cases(tensor) if tensor not in OTHERS else ItemCases()
+            item_cases = self._runner.item_cases(tensor) if tensor not in PROPERTIES else ItemCases()
             for kind in dict.fromkeys(found.kind for _, _, found in item_cases.failed):
                 found = self._of_tensor(tensor, kind, until)
                 named[tensor] = (*named.get(tensor, ()), *found.mistakes)
@@ -280,7 +285,7 @@ class Explainer:
         """The tensors of this runner that are right but for their rounding."""
         inexact = {}
         for tensor in self._runner.checks:
-            failing = _failing(self._runner.item_cases(tensor), "value") if tensor not in OTHERS else []
+            failing = _failing(self._runner.item_cases(tensor), "value") if tensor not in PROPERTIES else []
             sentence = self._of_tensor(tensor, "value", until).inexact if failing else None
             if sentence is not None:
                 inexact[tensor] = Inexact(sentence, max(map(error_of, failing)))
@@ -316,14 +321,14 @@ class Explainer:
         return not smaller, len(smaller)
 
     def _search(self, check: str) -> Search:
-        other = check in OTHERS
+        other = check in PROPERTIES
         key = check if other else ""  # tensors share one search
         if key not in self._searches:
-            property_, candidate = OTHERS[check] if other else tensors, self._runner.candidate
+            property_, candidate = property_of(check), self._runner.candidate
             profile = self._runner.profile
             self._searches[key] = Search(
                 self._runner.references,
-                lambda case, reference: property_(case, candidate, reference),
+                lambda case, reference: property_.judge(case, candidate, reference),
                 profile.search_cases,
                 profile.search_seconds,
             )

@@ -23,7 +23,7 @@ from backproof.conformance.explaining.budget import Budget, now
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.rules import Rule
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import LISTED, OF_SOME, OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, TENSORS
 from backproof.conformance.judging.properties.memory_layout import refused
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec import memory_layouts as layouts
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 #: How often each case of `memory_layout` is asked, in different layouts.
 ARRANGEMENTS = 3
-#: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
-SELDOM = 3
-
 
 #: For finding out where an item's cases are refused.
 REFUSAL_SECONDS = 0.5
@@ -90,20 +87,17 @@ class PartRunner:
     @cached_property
     def checks(self) -> tuple[str, ...]:
         """The names of the items."""
-        return (*self.layer.tensors(self.candidate.signature), *filter(self._asks, OTHERS))
+        return (*self.layer.tensors(self.candidate.signature), *filter(self._asks, PROPERTIES))
 
     def _asks(self, check: str) -> bool:
         """Whether the layer, and what the candidate declares, has this item."""
-        if check == "rejection" and not self.candidate.adapter.settings["rejects"]:
+        if not PROPERTIES[check].is_asked(self.candidate):
             return False
-        method = OF_SOME.get(check)
-        if method is not None and getattr(type(self.layer), method) is getattr(Layer, method):
-            return False
-        return check not in LISTED or any(True for reference in self.references for _ in self._listed(check, reference))
+        references = self.references if PROPERTIES[check].is_listed else ()
+        return not references or any(True for reference in references for _ in self._listed(check, reference))
 
     def _listed(self, check: str, reference: Reference) -> Iterator[Case]:
-        found: Iterator[Case] = getattr(self.layer, LISTED[check])(reference.space)
-        return found
+        return PROPERTIES[check].cases(self.layer, reference.space)
 
     def admits(self, case: Case) -> bool:
         """Whether a swept, drawn or listed case is asked at all: every one is."""
@@ -111,7 +105,7 @@ class PartRunner:
 
     def item_cases(self, check: str) -> ItemCases:
         """What became of the cases of an item."""
-        if check not in OTHERS:
+        if check not in PROPERTIES:
             return self._tensors[check]
         if check not in self._others:
             self._others[check] = self._heard(check)
@@ -171,13 +165,13 @@ class PartRunner:
         """Judges one case for all tensors; whether one of them could not be judged in it."""
         if case.origin != "sweep":
             reference.confirm(case)
-        found = tensors(case, self.candidate, reference)
+        found = TENSORS.judge(case, self.candidate, reference)
         for name, judged in found.items():
             item_cases[name].add(case, reference, judged)
         return Status.UNJUDGED in found.values()
 
     def _heard(self, check: str) -> ItemCases:
-        item_cases, judge = ItemCases(), OTHERS[check]
+        item_cases, judge = ItemCases(), PROPERTIES[check].judge
         with quiet(self.warned):
             cases = self.asked(check)
             for reference, case in self._laid_out(cases, item_cases) if check == "memory_layout" else cases:
@@ -189,14 +183,14 @@ class PartRunner:
         for reference in self.references:
             for case in self._kept(check, reference):
                 yield reference, case
-        if check in LISTED:
+        if PROPERTIES[check].is_listed:
             for reference in self.references:
                 for case in filter(self.admits, self._listed(check, reference)):
                     if case.flaw is None:
                         reference.confirm(case)
                     yield reference, case
             return
-        most = self.profile.others // SELDOM if check == "relations" else self.profile.others
+        most = self.profile.others // PROPERTIES[check].one_of
         # Every so many of the swept cases, so that all fills and the larger shapes are among them.
         for reference, cases in self.swept:
             step = max(1, len(cases) // most)

@@ -8,7 +8,7 @@ from functools import cached_property
 from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.cases.profile import Profile
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, TENSORS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec.case import Case
@@ -77,9 +77,9 @@ class GalleryRunner(PartRunner):
         """
         found: dict[str, tuple[int, Case] | None] = dict.fromkeys(checks)
         with quiet(self.warned):
-            waiting = {check for check in checks if check not in OTHERS}
+            waiting = {check for check in checks if check not in PROPERTIES}
             for count, (reference, case) in enumerate(self._plain_cases() if waiting else (), 1):
-                judged = tensors(case, self.candidate, reference)
+                judged = TENSORS.judge(case, self.candidate, reference)
                 for check in list(waiting):
                     if isinstance(judged.get(check), Discrepancy):
                         found[check] = (count, case)
@@ -87,7 +87,7 @@ class GalleryRunner(PartRunner):
                 if not waiting:
                     break
             for check in checks:
-                if check in OTHERS:
+                if check in PROPERTIES:
                     found[check] = self._first(check)
         return found
 
@@ -101,6 +101,6 @@ class GalleryRunner(PartRunner):
         if check == "memory_layout":
             asked = self._laid_out(asked, ItemCases())
         for count, (reference, case) in enumerate(asked, 1):
-            if isinstance(OTHERS[check](case, self.candidate, reference).get(check), Discrepancy):
+            if isinstance(PROPERTIES[check].judge(case, self.candidate, reference).get(check), Discrepancy):
                 return count, case
         return None
