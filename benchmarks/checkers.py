@@ -32,7 +32,7 @@ from other_checkers import CHECKERS, Called, Checker
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
@@ -199,14 +199,14 @@ def first_failure(runner: PartRunner) -> str | None:
             for case in cases:
                 if stage == "drawn":
                     reference.confirm(case)
-                for tensor, judged in tensors(case, runner.candidate, reference).items():
+                for tensor, judged in property_of("out").judge(case, runner.candidate, reference).items():
                     if isinstance(judged, Discrepancy):
                         return f"{tensor}: {judged.message}"
                     answered.add(judged)
     if Status.RIGHT not in answered:
         return "refuses everything"
     for check in runner.checks:
-        if check in OTHERS and (failed := runner.item_cases(check).failed):
+        if check in PROPERTIES and (failed := runner.item_cases(check).failed):
             return f"{check}: {failed[0][2].message}"
     return None
 

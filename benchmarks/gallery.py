@@ -38,7 +38,7 @@ from unseen import UNSEEN, Unseen
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.explain import counterexamples
-from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
@@ -109,7 +109,9 @@ def judged(fault: Fault, twins: Sequence[PartRunner], stages: Sequence[str] = ST
     row, start = Row(fault.name), perf_counter()
     failed: dict[str, int] = {}
     for runner in gallery_runners(fault, twins, stages):
-        for check in runner.checks if not seed else [check for check in runner.checks if check not in LISTED]:
+        for check in (
+            runner.checks if not seed else [check for check in runner.checks if not property_of(check).is_listed]
+        ):
             item_cases = runner.item_cases(check)
             if item_cases.failed:
                 failed.setdefault(check, len(item_cases.failed))
@@ -276,7 +278,7 @@ def power(profile: str, seeds: int, family: Family) -> list[Power]:
         twins = of_twin(faults[0], profile, seed)
         for fault in wanted:
             checks = left[fault.name] or fault.caught_by
-            stages = STAGES if any(check in OTHERS for check in checks) or not left[fault.name] else ("drawn",)
+            stages = STAGES if any(check in PROPERTIES for check in checks) or not left[fault.name] else ("drawn",)
             row, tried = first(fault, twins, checks, stages), found[fault.name]
             tried.seeds += 1
             tried.found += not row.missed
@@ -325,7 +327,7 @@ def exact(profile: str, seeds: int, family: Family) -> list[str]:
             # The sweep and the lists are the same for every seed, and memory layouts are not.
             row = judged(fault, twins, STAGES if seed == 0 or "memory_layout" in fault.caught_by else ("drawn",), seed)
             complaints += [f"{fault.name} fails {check} at seed {seed}, not named for it" for check in row.wrong]
-            missed = [check for check in row.missed if not seed or check not in LISTED]
+            missed = [check for check in row.missed if not seed or not property_of(check).is_listed]
             lost = first(fault, twins, missed).missed if missed else []
             complaints += [f"{fault.name} escapes {check} at seed {seed}" for check in lost]
     # A run of many seeds takes long: what is known of a family is told when it is done.

@@ -32,7 +32,7 @@ from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
 from backproof.conformance.explaining.region import RegionSearch, dense
 from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE, Rule
-from backproof.conformance.judging.properties import LISTED, OTHERS, tensors
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec import memory_layouts as layouts
@@ -72,7 +72,7 @@ class Row:
 
 def judge_of(runner: PartRunner, check: str, kinds: frozenset[str]) -> Callable[[Case, Reference], bool | None]:
     """Whether a case fails the item in one of these kinds; None where it says nothing of it."""
-    property_ = OTHERS.get(check, tensors)
+    property_ = property_of(check).judge
 
     def judge(case: Case, reference: Reference) -> bool | None:
         found = property_(case, runner.candidate, reference).get(check)
@@ -85,7 +85,7 @@ def judge_of(runner: PartRunner, check: str, kinds: frozenset[str]) -> Callable[
 
 def held(runner: PartRunner, check: str) -> Iterator[tuple[Case, Reference]]:
     """Cases of the item with dense numbers, other than those that are asked; of an item that has a list, its list."""
-    if check in LISTED:
+    if property_of(check).is_listed:
         for reference in runner.references:
             yield from ((case, reference) for case in runner._listed(check, reference))
         return

@@ -97,7 +97,7 @@ class Check(pytest.Item):
         refused = any(f.discrepancy.kind == "refused" for f in found)
         check = self.conformance_item.check
         failing = [] if refused else [f.case for f in found]
-        listed = judged.property.is_listed
+        listed = judged.property_.is_listed
         self.settled = conformance.store.settle(self.nodeid, judged.cases, failing, listed=listed)
         if found or self.verdict.outcome == "passed":
             self.scripts = conformance.reproductions.write(self.nodeid, check, found, judged.part.candidate)

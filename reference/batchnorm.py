@@ -359,6 +359,14 @@ class BatchNorm(Layer):
         axes = (0, *range(2, x.ndim))
         return bool((np.abs(x.mean(axis=axes)) <= OFFSET * x.std(axis=axes)).all())
 
+    def updates_state(self, case: Case) -> bool:
+        """In training."""
+        return bool(case.options["training"])
+
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """Two samples, or as many as there are."""
+        return {**parameters, "batch": max(2, parameters["batch"])}
+
     def evaluate(self, case: Case) -> dict[str, Array]:
         """The formulas above."""
         x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")

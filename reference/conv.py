@@ -435,6 +435,10 @@ class Conv(Layer):
             if found is not None:
                 yield next(iter(self.fills(found, space)))
 
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """Two samples, or as many as there are."""
+        return {**parameters, "batch": max(2, parameters["batch"])}
+
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Windows cut out of the padded x, one matrix product a group; dx adds every window back where it came from."""
         x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")

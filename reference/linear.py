@@ -160,6 +160,10 @@ class Linear(Layer):
                 if found is not None:
                     yield next(iter(self.fills(found, space)))
 
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """Two along every leading axis, or as many as there are."""
+        return {name: max(2, size) if name.startswith("batch") else size for name, size in parameters.items()}
+
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Matrix products over the flattened leading axes."""
         x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")

@@ -15,7 +15,7 @@ from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.explaining.related import Ledger
 from backproof.conformance.judging.item import Item
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.reporting.terminal import Account, account
 from backproof.conformance.spec.case import Case
@@ -81,7 +81,7 @@ def counterexample(spec: str, check: str, asked: Case, **facts: Any) -> Countere
     """What the candidate has wrong in this case."""
     candidate, reference = court(spec, asked.configuration.rank, asked.dtype)
     with np.errstate(all="ignore"):
-        found = OTHERS.get(check, tensors)(asked, candidate, reference)[check]
+        found = property_of(check).judge(asked, candidate, reference)[check]
     assert isinstance(found, Discrepancy), found
     return Counterexample(found, asked, reference, **{**FOUND, **facts})
 
@@ -271,7 +271,7 @@ def accepted() -> Story:
     asked = next(
         asked
         for asked in reference.layer.meaningless(reference.space)
-        if isinstance(OTHERS["rejection"](asked, candidate, reference)["rejection"], Discrepancy)
+        if isinstance(PROPERTIES["rejection"].judge(asked, candidate, reference)["rejection"], Discrepancy)
     )
     facts = {"failed": 3, "passed": 9, "proved": False, "smaller_cases": 4}
     return Story(verdict("rejection", counterexample(spec, "rejection", asked, **facts)))

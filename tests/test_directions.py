@@ -1,4 +1,4 @@
-"""The shape of the code: imports point one way, nowhere in a circle, and files are short and named for what they hold."""
+"""The shape of the code: imports point one way and in no circle, files are short and named for what they hold."""
 
 from __future__ import annotations
 

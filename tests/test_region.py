@@ -13,7 +13,7 @@ from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.region import RegionSearch
 from backproof.conformance.explaining.rules import Candidate, Feature, Rule, Table, features_of, narrowest, shortest
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import TENSORS, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec.case import Array, Case
@@ -62,7 +62,7 @@ def runner_of(text: str, layer: str, folder: Path) -> PartRunner:
 
 
 def asks(runner: PartRunner, check: str) -> Callable[[Case, Reference], bool | None]:
-    property_ = OTHERS.get(check, tensors)
+    property_ = property_of(check).judge
 
     def judge(case: Case, reference: Reference) -> bool | None:
         found = property_(case, runner.candidate, reference)[check]
@@ -181,7 +181,7 @@ def test_what_is_refused_has_a_rule(tmp_path: Path) -> None:
     status = {Status.UNSUPPORTED: True, Status.RIGHT: False}
     inquiry = RegionSearch(
         runner.references,
-        lambda case, reference: status.get(tensors(case, runner.candidate, reference)["dx"]),
+        lambda case, reference: status.get(TENSORS.judge(case, runner.candidate, reference)["dx"]),
         seconds=60.0,
     )
     start = min(item_cases.refused, key=lambda case: case.key)

@@ -21,7 +21,7 @@ from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.explain import Explainer, counterexamples
 from backproof.conformance.judging.item_cases import ItemCases
 from backproof.conformance.judging.kept import Store
-from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.reporting.scripts import Reproductions, literals, sums
 from backproof.conformance.reporting.scripts.memory import REBUILT
@@ -359,10 +359,9 @@ def test_large_arrays_lie_beside_the_script(tmp_path: Path) -> None:
     assert configuration is not None
     case = next(case for case in reference.layer.fills(configuration, reference.space) if np.ptp(case.array("x")))
     item_cases = ItemCases()
-    from backproof.conformance.judging.properties import tensors
     from backproof.conformance.spec.results import Discrepancy
 
-    judged = tensors(case, runner.candidate, reference)["dw"]
+    judged = property_of("dw").judge(case, runner.candidate, reference)["dw"]
     if not isinstance(judged, Discrepancy):
         pytest.fail("the fault does not show")
     item_cases.add(case, reference, judged)
@@ -569,7 +568,7 @@ def heard(
 ) -> PartRunner:
     """A runner with the cases kept for one item."""
     runner = next(h for h in runners(load(spec, CONTRACTS, folder), LAYER[layer], FEW, 0) if h.dtype == dtype)
-    if check not in LISTED:
+    if not property_of(check).is_listed:
         spaces = [reference.space for reference in runner.references]
         runner.kept = {check: list(store.read(identifier(runner, check), runner.layer, spaces))}
     return runner
@@ -585,7 +584,7 @@ def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | Non
     runner = heard(folder, spec, store, check, **more)
     item_cases = runner.item_cases(check)
     failing = [each.case for each in counterexamples(runner, check, known=True)] if item_cases.failed else []
-    found = store.settle(identifier(runner, check), item_cases, failing, listed=check in LISTED)
+    found = store.settle(identifier(runner, check), item_cases, failing, listed=property_of(check).is_listed)
     return None if found is None else found.sentence, runner
 
 
@@ -614,7 +613,7 @@ def test_a_kept_case_is_fixed_when_it_passes_and_not_before(
     (file, *_) = sorted((tmp_path / ".backproof" / "kept").rglob("*.json"))
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence == "It failed in an earlier run too: the case kept from it still fails."
-    assert check in LISTED or runner.item_cases(check).failed[0][0].origin == "kept"
+    assert property_of(check).is_listed or runner.item_cases(check).failed[0][0].origin == "kept"
     twin = fault.twin
     saved(tmp_path, "mine.py", f"from {twin.__module__} import {twin.__name__} as made\n")
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)

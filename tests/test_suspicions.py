@@ -18,8 +18,8 @@ from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.explaining.probes import PROBES
 from backproof.conformance.explaining.probes.probe import FailingCase
-from backproof.conformance.judging.properties import LISTED, OTHERS, tensors
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties import property_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import quiet
 from backproof.conformance.spec.case import Case
@@ -246,7 +246,7 @@ def court(spec: str, layer: str, rank: int, dtype: str) -> tuple[Candidate, Refe
 
 
 def judged(one: Suspect, candidate: Candidate, reference: Reference, case: Case) -> Discrepancy | None:
-    found = OTHERS.get(one.check, tensors)(case, candidate, reference).get(one.check)
+    found = property_of(one.check).judge(case, candidate, reference).get(one.check)
     return found if isinstance(found, Discrepancy) else None
 
 
@@ -254,8 +254,8 @@ def failing(one: Suspect) -> FailingCase:
     """The failure of a suspect in its case."""
     module, name = one.name.split(".")
     candidate, reference = court(f"tests.suspects.{module}:{name}", one.layer, one.rank, one.dtype)
-    if one.check in LISTED:
-        cases = list(getattr(reference.layer, LISTED[one.check])(reference.space))
+    if property_of(one.check).is_listed:
+        cases = list(property_of(one.check).cases(reference.layer, reference.space))
     else:
         configuration = reference.layer.build(
             {**reference.layer.base(reference.space), **one.parameters}, reference.space
@@ -267,10 +267,10 @@ def failing(one: Suspect) -> FailingCase:
         cases = [arranged(case, one.layouts, reference.layer.has_meaning) if one.layouts else case]
         assert dict(cases[0].layouts) == one.layouts
         # What is kept from one call to the next has to come from somewhere.
-        judged(one, candidate, reference, replace(other_of(case), layouts={}))
+        judged(one, candidate, reference, replace(other_of(case, reference.layer), layouts={}))
     failing = [(case, found) for case in cases if (found := judged(one, candidate, reference, case)) is not None]
     assert failing, "the suspect passes"
-    case, found = failing[one.number if one.check in LISTED else 0]
+    case, found = failing[one.number if property_of(one.check).is_listed else 0]
     return FailingCase(one.check, case, reference, candidate, found)
 
 

@@ -63,7 +63,7 @@ class Explainer:
             found = self.counterexamples(judged.failures, known=known)
         return ItemResult(
             judged.item,
-            judged.property,
+            judged.property_,
             judged.outcome,
             judged.cases.examples,
             counts[Status.UNSUPPORTED],
@@ -115,7 +115,7 @@ class _Part:
 
     def explained(self, failure: Failure, until: float, causes: bool) -> Counterexample:
         """The smallest case of a failure and, with `causes`, why and where it fails."""
-        property_, start = failure.property, failure.smallest
+        property_, start = failure.property_, failure.smallest
         case, reference = start.case, start.reference
         tried = _Tried(failure)
         begun = now()
@@ -181,7 +181,7 @@ class _Part:
         return not smaller, len(smaller)
 
     def _search(self, failure: Failure) -> Search:
-        property_, profile = failure.property, self._runner.profile
+        property_, profile = failure.property_, self._runner.profile
         # Tensors share one search.
         if property_.name not in self._searches:
             self._searches[property_.name] = Search(
@@ -201,7 +201,7 @@ class _Part:
         return self._diagnoses[key]
 
     def _diagnosed(self, failure: Failure, smallest: FailedCase, until: float) -> Diagnosis:
-        property_, runner = failure.property, self._runner
+        property_, runner = failure.property_, self._runner
         others = [entry for entry in failure.smallest_first if entry.case is not smallest.case]
         passed, beside = [*failure.passed], list[FailedCase]()
         beyond = property_.judges_results and failure.item.check not in runner.tensors
@@ -258,7 +258,7 @@ class _Part:
 
     def _rule(self, failure: Failure, start: Case, until: float) -> Rule | None:
         """Where the item fails in this kind; None if no rule says it."""
-        property_, check = failure.property, failure.item.check
+        property_, check = failure.property_, failure.item.check
 
         def judge(case: Case, reference: Reference) -> bool | None:
             found = property_.judge(case, failure.candidate, reference).get(check)
@@ -284,9 +284,9 @@ class _Part:
         of a tensor the tensor's own cases ask too.
         """
         runner = self._runner
-        if failure.property.takes_invalid_cases:
+        if failure.property_.takes_invalid_cases:
             return [case for _, cases in (*runner.swept, *runner.drawn) for case in cases]
-        if not failure.property.judges_results or not failure.property.is_listed:
+        if not failure.property_.judges_results or not failure.property_.is_listed:
             return []
         tensors = dict.fromkeys(entry.discrepancy.tensor for entry in failure.cases.failed)
         return [case for name in tensors if name for case in runner.item_cases(name).passed]
@@ -302,7 +302,7 @@ class _Tried:
     def fails(self, reference: Reference, case: Case) -> bool:
         """Whether the item fails in the same kind."""
         failure = self._failure
-        judged = failure.property.judge(case, failure.candidate, reference).get(failure.item.check)
+        judged = failure.property_.judge(case, failure.candidate, reference).get(failure.item.check)
         if isinstance(judged, Discrepancy) and judged.kind == failure.kind:
             self.found[case] = judged
             return True

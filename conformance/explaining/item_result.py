@@ -18,7 +18,7 @@ class ItemResult:
     """
 
     item: Item
-    property: Property
+    property_: Property
     outcome: Outcome
     judged: int
     unsupported: int

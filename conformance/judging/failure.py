@@ -26,7 +26,7 @@ class Failure:
 
     item: Item
     kind: Kind
-    property: Property
+    property_: Property
     candidate: Candidate
     cases: ItemCases
     part: PartRunner

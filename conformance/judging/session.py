@@ -29,7 +29,7 @@ class Judged:
     item: Item
     outcome: Outcome
     part: PartRunner
-    property: Property
+    property_: Property
     cases: ItemCases
     duration: float
     failures: tuple[Failure, ...] = ()

@@ -14,11 +14,11 @@ from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.explaining.related import AfterForward, Relation, SameCause
 from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE
-from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.reporting import styled
 from backproof.conformance.reporting.record import in_layout
 from backproof.conformance.reporting.styled import Block, Excerpt, Gap, Line, Paragraph, command, labelled
-from backproof.conformance.reporting.terminal_arrays import Arrays, Columns, Compared, wrong_entries
+from backproof.conformance.reporting.terminal_arrays import Arrays, Compared, wrong_entries
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.precision import PRECISIONS
@@ -38,15 +38,6 @@ COLOURLESS = ("CI", "BUILD_NUMBER", "NO_COLOR")
 WITHOUT_ARRAYS = ("crash", "refused", "result", "dtype")
 #: Kinds for which a known mistake is looked for.
 WRONG_NUMBERS = ("value", "shape", "nonfinite")
-#: What is held against what, by item; elsewhere it is what is expected and what came.
-COLUMNS: Mapping[str, Columns] = {
-    "identities": ("must equal", "is"),
-    "relations": ("asked so", "plain call"),
-    "memory_layout": ("plain arrays", "this layout"),
-    "repeatability": ("plain call", "this call"),
-    "purity": ("before", "after"),
-    "aliasing": ("returned", "later"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,10 +188,7 @@ class _Facts:
 
     def _asks_backward(self) -> bool:
         check, tensor = self.verdict.item.check, self.found.discrepancy.tensor
-        forward = ("out", *self.layer.contract.state)
-        if check in OTHERS:
-            return not (check == "rejection" and tensor in forward)
-        return check not in forward
+        return property_of(check).asks_backward(check, tensor, self.layer)
 
     def _arrays(self) -> dict[str, Array]:
         """The arrays that the failing result is made of."""
@@ -222,12 +210,12 @@ class _Facts:
         wrong = wrong_entries(expected, got, self._bound(expected), PRECISIONS[self.verdict.item.dtype].roundoff)
         if expected.ndim == 0 or (wrong is not None and not wrong.any()):
             return None
-        return Compared(discrepancy.tensor or check, expected, got, wrong, COLUMNS.get(check, ("expected", "got")))
+        return Compared(discrepancy.tensor or check, expected, got, wrong, property_of(check).columns)
 
     def _bound(self, expected: Array) -> Array | float | None:
         """How far off an entry of a tensor may be, in the candidate's layout."""
         check, tensor = self.verdict.item.check, self.found.discrepancy.tensor
-        if tensor is None or (check in OTHERS and check not in LISTED) or self.found.discrepancy.kind == "state":
+        if tensor is None or not property_of(check).judges_results or self.found.discrepancy.kind == "state":
             return None
         bound = self.found.reference.expected(self.found.case).bounds.get(tensor)
         if bound is None or isinstance(bound, float):
@@ -304,7 +292,7 @@ def _minimality(found: Counterexample, check: str) -> str:
         return "not looked for: it does not fail every time; asked again, the same case gave another result"
     if found.unexplained is not None:
         return f"not looked for; {found.unexplained.rstrip('.')}"
-    if check in LISTED:
+    if property_of(check).is_listed:
         return f"the first that fails of the item's list, after {tried}" if count else "the first of the item's list"
     numbers = "every number is 0 or 1 or needed" if found.plain else "plainer numbers were not all tried"
     if found.proved:

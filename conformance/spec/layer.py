@@ -196,6 +196,14 @@ class Layer(ABC):
         """Whether the tensor items may ask this case: they ask at least one sample."""
         return case.array(self.contract.arrays[0]).size > 0
 
+    def updates_state(self, case: Case) -> bool:
+        """Whether the forward of a case updates the state that it is passed, rather than read it."""
+        return True
+
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """The parameters with at least two samples, where these have fewer."""
+        return parameters
+
     def dtypes(self, space: Space) -> dict[str, Any]:
         """The dtype of each array that is passed."""
         names = (*self.contract.arrays, *self.contract.state, "dout")

@@ -24,7 +24,7 @@ from backproof.conformance.explaining.probes.trials import (
     right_of,
     with_array,
 )
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
 
 CHECKS = ("repeatability",)
@@ -61,7 +61,7 @@ def _everywhere(judge: Judge) -> Callable[[FailingCase], bool]:
         if failing.case.flaw is not None or failing.found.tensor is None:
             return False
         case, large = both(failing)
-        verdicts = [judge(failing, each) for each in (case, other_of(case), large)]
+        verdicts = [judge(failing, each) for each in (case, other_of(case, failing.reference.layer), large)]
         return True in verdicts and False not in verdicts
 
     return holds
@@ -98,7 +98,7 @@ def _kept(failing: FailingCase, case: Case) -> bool | None:
     """Whether a backward of another dout gives what that of the first dout gave."""
     if not failing.candidate.reusable_cache:
         return False
-    other = case.with_dout(other_of(case).array("dout"))
+    other = case.with_dout(other_of(case, failing.reference.layer).array("dout"))
     found = _of_tensor(_again(failing.candidate, case, [case, other]), failing.found.tensor)
     plain = _of_tensor(_given(results(failing.candidate, other)), failing.found.tensor)
     if not found or not plain or not _is_steady(failing, case):
@@ -180,7 +180,7 @@ def _between(failing: FailingCase, case: Case, between: Case | None, *, backward
 
 def _is_steady(failing: FailingCase, case: Case) -> bool:
     """Whether a call gives what the same one gives right after it."""
-    found = _calls(failing, [other_of(case), case, case])
+    found = _calls(failing, [other_of(case, failing.reference.layer), case, case])
     return bool(found) and alike(found[1], found[2])
 
 
@@ -188,7 +188,7 @@ def _replaced_by(failing: FailingCase, case: Case, *, backward: bool) -> bool | 
     """Whether another call between a forward and its backward changes the result."""
     if not _is_steady(failing, case):
         return False
-    for between in (other_of(case), _plainest(failing)):
+    for between in (other_of(case, failing.reference.layer), _plainest(failing)):
         pair = _between(failing, case, between, backward=backward)
         if pair and not alike(*pair):
             return True
@@ -197,7 +197,7 @@ def _replaced_by(failing: FailingCase, case: Case, *, backward: bool) -> bool | 
 
 def _last(name: str, failing: FailingCase, case: Case) -> bool | None:
     """Whether the result is then the one with this array of the forward in between."""
-    other, array = other_of(case), case.arrays.get(name)
+    other, array = other_of(case, failing.reference.layer), case.arrays.get(name)
     pair = _between(failing, case, other)
     if array is None or not pair or not _is_steady(failing, case):
         return False
@@ -248,7 +248,7 @@ def _by_turns(failing: FailingCase, case: Case) -> bool | None:
 
 def _stale(partly: bool, failing: FailingCase, case: Case) -> bool | None:
     """Whether after another call some entries, or all, are that call's, and a second equal call has all right."""
-    other, tensor = other_of(case), failing.found.tensor or ""
+    other, tensor = other_of(case, failing.reference.layer), failing.found.tensor or ""
     arrays = _calls(failing, [other, other, case, case])
     if not arrays or not is_right(failing, case, tensor, arrays[3]):
         return False
@@ -295,7 +295,7 @@ def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
             if found.shapes.get(name) in (None, case.configuration.shapes.get(name)):
                 continue
             first = filled(reference, found)
-            second = with_array(first, name, other_of(first).arrays[name])
+            second = with_array(first, name, other_of(first, failing.reference.layer).arrays[name])
             if not reference.layer.has_meaning(second):
                 continue
             pair = [results(failing.candidate, each) for each in (first, second)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from backproof.conformance.explaining.probes.probe import FailingCase, Probe
 from backproof.conformance.explaining.probes.trials import alike, both, complaints, is_right, results
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
 
 CHECKS = ("linearity",)
@@ -63,7 +63,7 @@ def _decay(failing: FailingCase) -> bool:
     if not _is_gradient(failing) or tensor[1:] not in failing.case.arrays:
         return False
     rates = []
-    for case in (*both(failing), other_of(failing.case)):
+    for case in (*both(failing), other_of(failing.case, failing.reference.layer)):
         array, pair = case.wide.get(tensor[1:]), _constant(failing, case)
         if array is None or (pair is None and array.any()):
             return False
@@ -82,7 +82,7 @@ def _adds_a_number(failing: FailingCase) -> bool:
     if not _is_gradient(failing):
         return False
     numbers = []
-    for case in (*both(failing), other_of(failing.case)):
+    for case in (*both(failing), other_of(failing.case, failing.reference.layer)):
         pair = _constant(failing, case)
         if pair is None or not _adds_only(failing, case, *pair):
             return False

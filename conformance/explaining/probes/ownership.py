@@ -12,7 +12,7 @@ import numpy as np
 from backproof.conformance.adapter.candidate import Crashed, Refused
 from backproof.conformance.explaining.probes.probe import FailingCase, Probe
 from backproof.conformance.explaining.probes.trials import ARRAYS, Results, alike, arrays_of, both
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
 
 PURITY, ALIASING = ("purity",), ("aliasing",)
@@ -50,7 +50,7 @@ def _always(holds: Callable[[Case, Changed], bool]) -> Callable[[FailingCase], b
         if name is None or failing.found.got is None:
             return False
         case, large = both(failing)
-        asked = [(one, _change(failing, one, name)) for one in (case, other_of(case), large)]
+        asked = [(one, _change(failing, one, name)) for one in (case, other_of(case, failing.reference.layer), large)]
         made = [(one, change) for one, change in asked if change is not None and not _same(change)]
         return len(made) > 0 and all(holds(one, change) for one, change in made)
 
@@ -86,7 +86,7 @@ def _by_one_factor(of: Callable[[Changed], tuple[Array, Array] | None]) -> Calla
             return False
         case, large = both(failing)
         factors = []
-        for one in (case, other_of(case), large):
+        for one in (case, other_of(case, failing.reference.layer), large):
             change = _change(failing, one, name)
             pair = None if change is None else of(change)
             if pair is None:
@@ -180,7 +180,7 @@ def _overwritten(by: str) -> Callable[[FailingCase], bool]:
         tensor, candidate = failing.found.tensor, failing.candidate
         if tensor is None or "in a buffer that the next call overwrites" not in failing.found.message:
             return False
-        case, other = failing.case, other_of(failing.case)
+        case, other = failing.case, other_of(failing.case, failing.reference.layer)
         try:
             forward = candidate.forward(case)
             held = candidate.backward(case, forward).get(tensor)

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from backproof.conformance.adapter.candidate import Allocate, Crashed, Refused
 from backproof.conformance.explaining.probes.probe import FailingCase, Probe
 from backproof.conformance.explaining.probes.trials import ARRAYS, alike, crash_of, results, with_array
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.memory_layouts import laid_out
 
@@ -110,7 +110,7 @@ def _left_alone(failing: FailingCase) -> bool:
     views = [_view(failing, name) for name in case.layouts]
     if found.tensor is None or found.got is None or not any(view is not None and _expanded(view) for view in views):
         return False
-    other = replace(other_of(case), layouts=case.layouts)
+    other = replace(other_of(case, failing.reference.layer), layouts=case.layouts)
     given = results(failing.candidate, other, allocate=_laid_out(failing))
     plain = results(failing.candidate, replace(other, layouts={}))
     if given is None or plain is None or found.tensor not in given or found.tensor not in plain:
@@ -121,7 +121,7 @@ def _left_alone(failing: FailingCase) -> bool:
 
 def _same_everywhere(failing: FailingCase) -> bool:
     """Whether what is expected does not depend on the numbers either."""
-    found, other = failing.found, replace(other_of(failing.case), layouts={})
+    found, other = failing.found, replace(other_of(failing.case, failing.reference.layer), layouts={})
     given = results(failing.candidate, other)
     assert found.tensor is not None
     assert found.expected is not None

@@ -10,7 +10,7 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Crashed, Refused
 from backproof.conformance.explaining.probes.probe import FailingCase
-from backproof.conformance.judging.properties.answers import room_of_wrong
+from backproof.conformance.judging.properties.several_calls import tolerance_of_wrong
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.precision import PRECISIONS
@@ -86,7 +86,7 @@ def is_right(failing: FailingCase, case: Case, tensor: str, result: Array) -> bo
     bound = failing.reference.expected(case).bounds.get(tensor)
     if bound is None:
         return False
-    room = float(np.max(bound, initial=0.0)) + room_of_wrong(tensor, np.zeros(()), case, failing.reference)
+    room = float(np.max(bound, initial=0.0)) + tolerance_of_wrong(tensor, np.zeros(()), case, failing.reference)
     return bool((np.abs(result.astype(np.float64) - expected) <= room).all())
 
 

@@ -5,58 +5,61 @@ from __future__ import annotations
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
-from backproof.conformance.judging.properties.answers import LeftOut, item, opened
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.property import LeftOut, OneItem
+from backproof.conformance.judging.properties.several_calls import complete_forward, other_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.results import Discrepancy, Status
 
 #: How much work may go into an exact answer whether two strided arrays share an entry.
 MOST_WORK = 10_000
-
-
 #: Calls after which a gradient must still hold what it held.
 FURTHER_CALLS = 2
 
 
-@item
-def aliasing(case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+class Aliasing(OneItem):
     """No gradient shares memory with an input, another gradient, or a buffer that the next call overwrites."""
-    inputs: dict[str, Array] = {}
 
-    def allocate(name: str, array: Array) -> Array:
-        inputs[name] = np.array(array, order="C")
-        return inputs[name]
+    name = "aliasing"
+    columns = ("returned", "later")
 
-    forward = opened(case, candidate, allocate)
-    returned = candidate.backward(case, forward, allocate=allocate)
-    gradients = {name: a for name, a in returned.items() if isinstance(a, np.ndarray) and a.size}
-    if not gradients:
-        raise LeftOut
-    seen: list[tuple[str, Array]] = list(inputs.items())
-    for name, gradient in gradients.items():
-        for other, array in seen:
-            if _share(gradient, array):
+    def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+        """Looks for shared memory after one backward, then for changes after further calls."""
+        inputs: dict[str, Array] = {}
+
+        def allocate(name: str, array: Array) -> Array:
+            inputs[name] = np.array(array, order="C")
+            return inputs[name]
+
+        forward = complete_forward(case, candidate, allocate)
+        returned = candidate.backward(case, forward, allocate=allocate)
+        gradients = {name: a for name, a in returned.items() if isinstance(a, np.ndarray) and a.size}
+        if not gradients:
+            raise LeftOut
+        seen: list[tuple[str, Array]] = list(inputs.items())
+        for name, gradient in gradients.items():
+            for other, array in seen:
+                if _share(gradient, array):
+                    sentence = (
+                        f"{name} shares memory with {other}: whoever changes the one changes the other. Return a copy."
+                    )
+                    return Discrepancy("alias", name, sentence)
+            seen.append((name, gradient))
+        before = {name: gradient.copy() for name, gradient in gradients.items()}
+        question = other_of(case, reference.layer)
+        if candidate.reusable_cache:
+            candidate.backward(question, forward)
+        # More than one: buffers may be used by turns.
+        for _ in range(FURTHER_CALLS):
+            candidate.backward(question, complete_forward(question, candidate))
+        for name, gradient in gradients.items():
+            if before[name].tobytes() != np.ascontiguousarray(gradient).tobytes():
                 sentence = (
-                    f"{name} shares memory with {other}: whoever changes the one changes the other. Return a copy."
+                    f"{name} lies in a buffer that the next call overwrites: its numbers changed after it was returned."
                 )
-                return Discrepancy("alias", name, sentence)
-        seen.append((name, gradient))
-    before = {name: gradient.copy() for name, gradient in gradients.items()}
-    question = other_of(case)
-    if candidate.reusable_cache:
-        candidate.backward(question, forward)
-    # More than one: buffers may be used by turns.
-    for _ in range(FURTHER_CALLS):
-        candidate.backward(question, opened(question, candidate))
-    for name, gradient in gradients.items():
-        if before[name].tobytes() != np.ascontiguousarray(gradient).tobytes():
-            sentence = (
-                f"{name} lies in a buffer that the next call overwrites: its numbers changed after it was returned."
-            )
-            held, now = before[name].astype(np.float64), gradient.astype(np.float64)
-            return Discrepancy("alias", name, sentence, held, now)
-    return Status.RIGHT
+                held, now = before[name].astype(np.float64), gradient.astype(np.float64)
+                return Discrepancy("alias", name, sentence, held, now)
+        return Status.RIGHT
 
 
 def _share(one: Array, other: Array) -> bool:

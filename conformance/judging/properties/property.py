@@ -159,9 +159,9 @@ class Property(ABC):
     def judge(self, case: Case, candidate: Candidate, reference: Reference) -> Judgement:
         """What becomes of each of its items in a case. It calls the candidate, and does not raise for what it finds."""
 
-    @abstractmethod
     def script(self, writer: ScriptWriter, item: str) -> bool:
         """Writes what reproduces a failure of the item; False where that cannot be written."""
+        raise NotImplementedError
 
 
 class OneItem(Property):

@@ -9,29 +9,29 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Forward, Refused
 from backproof.conformance.judging.compare import compare
+from backproof.conformance.judging.properties.property import LeftOut, OneItem
+from backproof.conformance.judging.properties.several_calls import complete_forward, other_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-from backproof.conformance.spec.results import Discrepancy, Judgement, Problem, Status
+from backproof.conformance.spec.results import Discrepancy, Problem, Status
 
 Results = Mapping[str, "Array | Problem | None"]
 
 
-def repeatability(case: Case, candidate: Candidate, reference: Reference) -> Judgement:
+class Repeatability(OneItem):
     """A second backward on one cache, and two forwards before their backwards, give what the plain call gives.
 
     Of the same dout, and of another one.
     """
-    other = other_of(case)
-    try:
-        plain = _plain(case, candidate)
-        plain_other = _plain(other, candidate)
-        if plain is None or plain_other is None:
-            return {"repeatability": Status.LEFT_OUT}
-    except Refused:
-        return {"repeatability": Status.UNSUPPORTED}
-    except Crashed:
-        return {"repeatability": Status.LEFT_OUT}
-    return {"repeatability": _again(case, other, candidate, reference, plain, plain_other) or Status.RIGHT}
+
+    name = "repeatability"
+    columns = ("plain call", "this call")
+
+    def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+        """Compares a plain call with calls that come after, or between, others."""
+        other = other_of(case, reference.layer)
+        plain, plain_other = _plain(case, candidate), _plain(other, candidate)
+        return _again(case, other, candidate, reference, plain, plain_other) or Status.RIGHT
 
 
 def _again(
@@ -60,11 +60,9 @@ def _elsewhere(case: Case, candidate: Candidate, reference: Reference, plain: Re
     return _differ(case, reference, candidate, results, plain, where)
 
 
-def _plain(case: Case, candidate: Candidate) -> Results | None:
-    """One forward and one backward; None where the forward gave no cache."""
-    forward = candidate.forward(case)
-    if not forward.complete:
-        return None
+def _plain(case: Case, candidate: Candidate) -> Results:
+    """One forward and one backward."""
+    forward = complete_forward(case, candidate)
     results = _copied(forward.results)
     return {**results, **_copied(candidate.backward(case, forward))}
 
@@ -88,9 +86,7 @@ def _redirected(case: Case, candidate: Candidate, reference: Reference, forward:
     where = "in a later backward on one cache, of another dout"
     try:
         plain = _plain(case, candidate)
-    except (Crashed, Refused):
-        return None
-    if plain is None:
+    except (Crashed, Refused, LeftOut):
         return None
     try:
         return _differ(case, reference, candidate, _copied(candidate.backward(case, forward)), plain, where)
@@ -119,19 +115,6 @@ def _interleaved(
     except (Crashed, Refused) as error:
         return _broken(error, where)
     return None
-
-
-def other_of(case: Case) -> Case:
-    """Another case of the same shapes: the numbers reversed, scaled and shifted, so that no stale cache goes unseen."""
-    arrays = {name: None if a is None else _changed(name, a) for name, a in case.arrays.items()}
-    return case.with_arrays(arrays, case.origin)
-
-
-def _changed(name: str, array: Array) -> Array:
-    # A variance stays what it is: not negative.
-    scale, shift = (2, 0) if name == "running_var" else (3, 1)
-    turned = array.ravel()[::-1].reshape(array.shape)
-    return np.ascontiguousarray(turned * array.dtype.type(scale) + array.dtype.type(shift))
 
 
 def _copied(results: Results) -> Results:

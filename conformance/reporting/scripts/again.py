@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.reporting.scripts.exercise import Exercise, options_of
 from backproof.conformance.spec.case import Case
 
@@ -31,11 +31,11 @@ def repeatability(exercise: Exercise) -> bool:
     if scenario in ("redirected", "interleaved"):
         exercise.others()
     if scenario == "redirected":
-        _tolerance(exercise, case.with_dout(other_of(case).array("dout")), "tolerance")
+        _tolerance(exercise, case.with_dout(other_of(case, exercise.candidate.layer).array("dout")), "tolerance")
     else:
         _tolerance(exercise, case, "tolerance")
     if scenario == "interleaved":
-        _tolerance(exercise, other_of(case), "tolerance_other")
+        _tolerance(exercise, other_of(case, exercise.candidate.layer), "tolerance_other")
     if scenario == "elsewhere":
         _plainest(exercise)
     exercise.calls(case.configuration)

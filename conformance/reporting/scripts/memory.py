@@ -8,8 +8,8 @@ from types import MappingProxyType
 import numpy as np
 
 from backproof.conformance.judging.properties.aliasing import FURTHER_CALLS, MOST_WORK
-from backproof.conformance.judging.properties.answers import own_rounding
 from backproof.conformance.judging.properties.purity import BORDER, GUARD
+from backproof.conformance.judging.properties.several_calls import own_rounding
 from backproof.conformance.reporting.scripts.exercise import GIVE_ARRANGED, Exercise
 from backproof.conformance.reporting.scripts.machinery import GIVE
 from backproof.conformance.spec.case import Array
