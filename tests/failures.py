@@ -91,7 +91,7 @@ def verdict(check: str, *found: Counterexample) -> ItemResult:
     rank, name = first.case.configuration.rank, first.reference.layer.name
     part = f"conv{rank}d" if name == "conv" else name
     item = Item(name, part, rank if name == "conv" else None, check, first.case.dtype)
-    return ItemResult(item, "failed", 200, 0, 0, 0.1, found)
+    return ItemResult(item, "failed", 200, 0, 0, 0.1, found, property_=property_of(item.check))
 
 
 def gallery(name: str) -> str:

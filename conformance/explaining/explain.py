@@ -63,7 +63,6 @@ class Explainer:
             found = self.counterexamples(judged.failures, known=known)
         return ItemResult(
             judged.item,
-            judged.property_,
             judged.outcome,
             judged.cases.examples,
             counts[Status.UNSUPPORTED],
@@ -72,6 +71,7 @@ class Explainer:
             found,
             (refused or _why_unjudged(judged.item, counts)) if judged.outcome == "skipped" else None,
             refused,
+            property_=judged.property_,
         )
 
     def counterexamples(

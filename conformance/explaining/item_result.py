@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.judging.item import Item, Outcome
@@ -18,7 +18,6 @@ class ItemResult:
     """
 
     item: Item
-    property_: Property
     outcome: Outcome
     judged: int
     unsupported: int
@@ -27,3 +26,4 @@ class ItemResult:
     counterexamples: Sequence[Counterexample] = ()
     reason: str | None = None
     refused: str | None = None
+    property_: Property = field(kw_only=True)
