@@ -131,7 +131,6 @@ def differs(words: str, of: Callable[[Axis], Any]) -> Condition:
 
 stride_differs = differs("stride differs between the axes", lambda axis: axis.stride)
 dilation_differs = differs("dilation differs between the axes", lambda axis: axis.dilation)
-padding_differs = differs("padding differs between the axes", lambda axis: (axis.low, axis.high))
 kernel_differs = differs("kernel differs between the axes", lambda axis: axis.kernel)
 non_square = differs("height != width", lambda axis: axis.size) | differs(
     "padded height != padded width", lambda axis: axis.padded

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.plugins.gallery.conditions import (
-    ALWAYS,
-    asked_as,
-    empty_batch,
-    missing,
-    several_rows,
-    shape,
-    size,
-    when,
-)
+from backproof.plugins.gallery.conditions import ALWAYS, asked_as, empty_batch, missing, several_rows, shape, size, when
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.linear.twins import Checked, Linear, Unbiased
-
-#: Smallest cases, by what they have.
-LEAST = {"x": (1, 1), "w": (1, 1)}
-NO_ROWS = {"x": (0, 1), "w": (1, 1)}
 
 one_row = size("x", 0, "a batch of 1", lambda n: n == 1)
 one_output = size("w", 1, "one output", lambda n: n == 1)
 
 
-@fault("db", ALWAYS, needs="AFF", source="own: a frozen bias", smallest=LEAST, kinds="result")
+@fault("db", ALWAYS, source="own: a frozen bias")
 class returns_no_bias_gradient(Linear):
     """db is None where b was an array."""
 
@@ -34,7 +21,7 @@ class returns_no_bias_gradient(Linear):
         return dx, dw, None
 
 
-@fault("edges", empty_batch, needs="N0", source="H65 pytorch PR#26214", smallest=NO_ROWS, kinds="result")
+@fault("edges", empty_batch, source="H65 pytorch PR#26214")
 class returns_no_weight_gradient_without_samples(Linear):
     """dw and db are None where the batch is empty."""
 
@@ -43,7 +30,7 @@ class returns_no_weight_gradient_without_samples(Linear):
         return gradients if len(dout) else (gradients[0], None, None)
 
 
-@fault("edges", empty_batch, needs="N0", source="M15 by hand", smallest=NO_ROWS, kinds="crash")
+@fault("edges", empty_batch, source="M15 by hand")
 class cannot_flatten_an_empty_batch(Linear):
     """The size of a row is inferred, which has no answer where there are no rows."""
 
@@ -51,7 +38,7 @@ class cannot_flatten_an_empty_batch(Linear):
         return a.reshape(len(a), -1)
 
 
-@fault("edges", empty_batch, needs="N0", source="own", smallest=NO_ROWS, kinds="nonfinite")
+@fault("edges", empty_batch, source="own")
 class leaves_dw_unwritten_without_samples(Linear):
     """The first sample writes dw and the others add to it; without any, it stays as it was allocated."""
 
@@ -60,7 +47,7 @@ class leaves_dw_unwritten_without_samples(Linear):
         return dx, dw if len(dout) else np.full_like(dw, np.nan), db
 
 
-@fault("dx", one_row, needs="ONE", source="own", smallest=LEAST, kinds="shape")
+@fault("dx", one_row, source="own")
 class squeezes_a_batch_of_one(Linear):
     """dx has lost the batch's axis where there is one sample."""
 
@@ -69,7 +56,7 @@ class squeezes_a_batch_of_one(Linear):
         return dx.squeeze(axis=0) if len(dx) == 1 else dx, dw, db
 
 
-@fault("out", one_output, needs="ONE", source="own", smallest=LEAST, kinds="shape")
+@fault("out", one_output, source="own")
 class squeezes_a_single_output(Linear):
     """out has lost its last axis where there is one output."""
 
@@ -78,7 +65,7 @@ class squeezes_a_single_output(Linear):
         return out.squeeze(axis=1) if out.shape[1] == 1 else out, cache
 
 
-@fault("dx dw db", one_output, needs="ND ONE", source="H181 pytorch#187988", smallest=LEAST, kinds="crash")
+@fault("dx dw db", one_output, source="H181 pytorch#187988")
 class cannot_go_back_through_a_flat_weight(Linear):
     """A w of one column is stored flat, which the forward can multiply with and the backward cannot."""
 
@@ -87,7 +74,7 @@ class cannot_go_back_through_a_flat_weight(Linear):
         return super().linear_backward(dout, (x, w.squeeze()))
 
 
-@fault("dx dw", missing("b"), needs="AFF", source="H153 Paddle PR#21237", smallest=LEAST, kinds="result")
+@fault("dx dw", missing("b"), source="H153 Paddle PR#21237")
 class leaves_out_the_place_of_an_absent_bias(Unbiased):
     """Without b there are two gradients where three are expected."""
 
@@ -96,7 +83,7 @@ class leaves_out_the_place_of_an_absent_bias(Unbiased):
         return (dx, dw) if db is None else (dx, dw, db)
 
 
-@fault("dx dw", missing("b"), needs="AFF", source="own", smallest=LEAST, kinds="crash")
+@fault("dx dw", missing("b"), source="own")
 class asks_an_absent_bias_for_its_shape(Unbiased):
     """db is given b's shape, which it does not have where it is None."""
 
@@ -108,14 +95,7 @@ class asks_an_absent_bias_for_its_shape(Unbiased):
 looked_at = asked_as("arrays that are looked at after the call")
 
 
-@fault(
-    "purity repeatability memory_layout",
-    looked_at,
-    needs="INP",
-    source="M12 by hand, in the layer itself",
-    smallest=LEAST,
-    kinds="mutation state crash",
-)
+@fault("purity repeatability memory_layout", looked_at, source="M12 by hand, in the layer itself")
 class writes_dx_into_x(Linear):
     """x is taken for a buffer that nobody needs any more."""
 
@@ -125,14 +105,7 @@ class writes_dx_into_x(Linear):
         return dx, dw, db
 
 
-@fault(
-    "purity repeatability memory_layout",
-    looked_at,
-    needs="INP",
-    source="own: updates fused into the backward",
-    smallest=LEAST,
-    kinds="mutation state crash",
-)
+@fault("purity repeatability memory_layout", looked_at, source="own: updates fused into the backward")
 class takes_a_step_in_the_backward(Linear):
     """w is changed in place by a step of gradient descent."""
 
@@ -143,7 +116,7 @@ class takes_a_step_in_the_backward(Linear):
         return dx, dw, db
 
 
-@fault("purity memory_layout", looked_at, needs="INP", source="M13 by hand", smallest=LEAST, kinds="mutation crash")
+@fault("purity memory_layout", looked_at, source="M13 by hand")
 class halves_dout_in_place(Linear):
     """dout is divided by 2 where it lies, and the gradients multiplied."""
 
@@ -152,7 +125,7 @@ class halves_dout_in_place(Linear):
         return [2 * gradient for gradient in super().linear_backward(dout, cache)]
 
 
-@fault("purity", looked_at, needs="INP", source="own", smallest=LEAST, kinds="mutation")
+@fault("purity", looked_at, source="own")
 class clears_what_lies_behind_dout(Linear):
     """The last tile of dout is filled up with zeros where it lies, in memory that is not its own."""
 
@@ -171,7 +144,7 @@ in_between = asked_as("another forward before the backward")
 afterwards = asked_as("gradients that are looked at after the next call")
 
 
-@fault("repeatability", again, needs="REP", source="own", smallest=LEAST, kinds="state")
+@fault("repeatability", again, source="own")
 class accumulates_over_backwards(Linear):
     """dw is added to that of the last backward on the same cache."""
 
@@ -186,14 +159,7 @@ class accumulates_over_backwards(Linear):
         return dx, total.copy(), db
 
 
-@fault(
-    "repeatability",
-    again,
-    needs="REP",
-    source="own: H55 NNlib.jl#518 in a linear layer",
-    smallest=LEAST,
-    kinds="state",
-)
+@fault("repeatability", again, source="own: H55 NNlib.jl#518 in a linear layer")
 class adds_the_last_weight_gradient_reversed(Linear):
     """A second backward on a cache adds the first one's dw, but with its rows in reverse order."""
 
@@ -207,7 +173,7 @@ class adds_the_last_weight_gradient_reversed(Linear):
         return dx, cache[1].copy(), db
 
 
-@fault("repeatability", again, needs="REP", source="H191 torch/nn#792", smallest=LEAST, kinds="state")
+@fault("repeatability", again, source="H191 torch/nn#792")
 class takes_every_second_gradient_away(Linear):
     """dw and db are added and subtracted by turns: the second backward on a cache gives zeros."""
 
@@ -221,9 +187,7 @@ class takes_every_second_gradient_away(Linear):
         return dx, cache[1] * dw, cache[1] * db
 
 
-@fault(
-    "repeatability", again, needs="REP", source="own: H63 pytorch#1288 in a linear layer", smallest=LEAST, kinds="crash"
-)
+@fault("repeatability", again, source="own: H63 pytorch#1288 in a linear layer")
 class frees_what_the_cache_held(Linear):
     """The backward takes x and w out of the cache: a second one finds none."""
 
@@ -240,9 +204,7 @@ def several_of_both(case):
     return min(shape(case, "w")) > 1
 
 
-@fault(
-    "repeatability", several_of_both, needs="REP CIO", source="own", smallest={"x": (1, 2), "w": (2, 2)}, kinds="state"
-)
+@fault("repeatability", several_of_both, source="own")
 class transposes_the_cached_weight(Linear):
     """The backward transposes the copy of w in the cache in place, and a second one does it again."""
 
@@ -260,9 +222,7 @@ class transposes_the_cached_weight(Linear):
 @fault(
     "dw identities linearity relations memory_layout repeatability",
     asked_as("every call but the first"),
-    needs="REP",
     source="own: H149 mxnet#18499 the other way round",
-    kinds="value state",
 )
 class never_zeroes_the_weight_gradient(Linear):
     """dw is added to an array of the layer that no call sets back to zero."""
@@ -277,9 +237,7 @@ class never_zeroes_the_weight_gradient(Linear):
         return dx, gathered.copy(), db
 
 
-@fault(
-    "dx identities", asked_as("another w of the same shape"), needs="REP", source="own: weights that are packed once"
-)
+@fault("dx identities", asked_as("another w of the same shape"), source="own: weights that are packed once")
 class keeps_the_first_weight_transposed(Linear):
     """The transpose of w is stored at the first call and not renewed when w changes."""
 
@@ -292,7 +250,7 @@ class keeps_the_first_weight_transposed(Linear):
         return super().linear_backward(dout, (x, kept.T))
 
 
-@fault("repeatability", in_between, needs="REP", source="own", smallest=LEAST, kinds="state")
+@fault("repeatability", in_between, source="own")
 class remembers_the_x_of_the_last_forward(Linear):
     """x is kept on the layer, where the next forward replaces it, instead of in the cache."""
 
@@ -304,9 +262,7 @@ class remembers_the_x_of_the_last_forward(Linear):
         return super().linear_backward(dout, (self.x, cache[1]))
 
 
-@fault(
-    "repeatability", in_between, needs="REP", source="M12 by hand, in the layer itself", smallest=LEAST, kinds="state"
-)
+@fault("repeatability", in_between, source="M12 by hand, in the layer itself")
 class keeps_x_in_one_buffer(Linear):
     """The cache refers to a buffer into which the next forward of the same shape copies its x."""
 
@@ -320,7 +276,7 @@ class keeps_x_in_one_buffer(Linear):
         return out, (buffer, w)
 
 
-@fault("repeatability", several_rows, needs="REP NB", source="own", smallest={"x": (2, 1), "w": (1, 1)}, kinds="state")
+@fault("repeatability", several_rows, source="own")
 class remembers_the_batch_of_the_last_forward(Linear):
     """The number of samples is kept on the layer, where a forward of another batch replaces it."""
 
@@ -333,7 +289,7 @@ class remembers_the_batch_of_the_last_forward(Linear):
         return dx, dw, dout[: self.batch].sum(axis=0)
 
 
-@fault("aliasing", afterwards, needs="REP", source="own", smallest=LEAST, kinds="alias")
+@fault("aliasing", afterwards, source="own")
 class keeps_one_buffer_for_dx(Linear):
     """dx is a view of a workspace that every call uses."""
 
@@ -349,14 +305,7 @@ class keeps_one_buffer_for_dx(Linear):
         return held, dw, db
 
 
-@fault(
-    "aliasing",
-    afterwards,
-    needs="REP",
-    source="own: H57 AlexeyAB/darknet#7320 in a linear layer",
-    smallest=LEAST,
-    kinds="alias",
-)
+@fault("aliasing", afterwards, source="own: H57 AlexeyAB/darknet#7320 in a linear layer")
 class zeroes_the_dx_of_the_last_backward(Linear):
     """The cache holds one array for dx: every backward sets it to zero and adds to it."""
 
@@ -372,7 +321,7 @@ class zeroes_the_dx_of_the_last_backward(Linear):
         return held, dw, db
 
 
-@fault("aliasing", one_row, needs="ONE", source="own", smallest=LEAST, kinds="alias")
+@fault("aliasing", one_row, source="own")
 class hands_out_the_only_row_of_dout(Linear):
     """Where there is one sample, db is that row of dout, not a copy of it."""
 
@@ -397,7 +346,7 @@ def single_input(case):
     return min(inputs) == 1 < max(inputs)
 
 
-@fault("rejection", misshapen, needs="MIS", source="own", smallest={"x": (2, 2), "w": (2, 2)}, kinds="accepted")
+@fault("rejection", misshapen, source="own")
 class takes_a_dout_that_broadcasts(Checked):
     """A dout of one row or column is taken for any number of them."""
 
@@ -406,7 +355,7 @@ class takes_a_dout_that_broadcasts(Checked):
         return super().linear_backward(np.broadcast_to(dout, shape), cache)
 
 
-@fault("rejection", no_inputs, needs="MIS", source="own", smallest={"x": (2, 0), "w": (0, 2)}, kinds="accepted")
+@fault("rejection", no_inputs, source="own")
 class takes_an_x_without_inputs(Checked):
     """x and w may have no inputs: the sum over nothing is b."""
 
@@ -416,7 +365,7 @@ class takes_an_x_without_inputs(Checked):
         return super().linear_forward(x, w, b)
 
 
-@fault("rejection", single_input, needs="MIS", source="own", smallest={"x": (2, 1), "w": (2, 2)}, kinds="accepted")
+@fault("rejection", single_input, source="own")
 class repeats_a_single_input(Checked):
     """The product is a sum over broadcast arrays: one input is taken for as many as the other has."""
 
