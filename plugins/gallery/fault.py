@@ -151,7 +151,7 @@ class Fault:
     @property
     def twin(self) -> type:
         """The right implementation that it is a change of."""
-        return self.adapter.__bases__[0]
+        return self.adapter.__bases__[-1]
 
     @property
     def twin_spec(self) -> str:

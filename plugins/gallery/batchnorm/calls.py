@@ -9,7 +9,6 @@ from backproof.plugins.gallery.batchnorm.twins import (
     Affine,
     Bare,
     BatchNorm,
-    Cache,
     Checked,
     Emptied,
     Imaged,
@@ -31,8 +30,15 @@ from backproof.plugins.gallery.conditions import (
     training,
     when,
 )
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    EmptiesItsCache,
+    KeptInOneBuffer,
+    KeptOnTheObject,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
+from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 two_forwards = asked_as("two forwards before their backwards")
 second_backward = asked_as("a second backward on one cache")
@@ -113,7 +119,7 @@ class reads_the_buffer_of_x(BatchNorm):
     """The strides of x are ignored: its numbers are read as they lie in memory."""
 
     def forward(self, x, *others):
-        return super().forward(buffer_of(x) if is_scattered(x) else x, *others)
+        return super().forward(as_it_lies(x), *others)
 
 
 @fault("memory_layout", scattered("dout"), source="H197 torch/nn PR#345")
@@ -130,7 +136,7 @@ class reads_the_buffer_of_gamma(BatchNorm):
     """The stride of gamma is ignored: its numbers are read one behind the other."""
 
     def forward(self, x, gamma, *others):
-        return super().forward(x, buffer_of(gamma) if is_scattered(gamma) else gamma, *others)
+        return super().forward(x, as_it_lies(gamma), *others)
 
 
 @fault("memory_layout", expanded("dout"), source="own: memory taken for entries")
@@ -194,43 +200,18 @@ class returns_dx_in_the_memory_of_x(Plain):
 
 
 @fault("aliasing", ALWAYS, source="own: a workspace for dx")
-class returns_dx_in_a_workspace(Plain):
+class returns_dx_in_a_workspace(ReturnsAWorkspace, Plain, gradient=0):
     """dx is returned in an array of the layer, which the next backward of the same shape fills again."""
 
-    def __init__(self):
-        self.workspaces = {}
-
-    def batchnorm_backward(self, dout, cache):
-        dx, dgamma, dbeta = super().batchnorm_backward(dout, cache)
-        workspace = self.workspaces.setdefault(dx.shape, np.zeros(dx.shape))
-        workspace[...] = dx
-        return workspace, dgamma, dbeta
-
 
 @fault("repeatability", two_forwards, source="own")
-class keeps_the_scale_on_the_layer(Plain):
+class keeps_the_scale_on_the_layer(KeptOnTheObject, Plain, part="scale"):
     """The scale is kept on the layer, where the next forward replaces it, instead of in the cache."""
 
-    def scale(self, var, eps, training):
-        self.last = super().scale(var, eps, training)
-        return self.last
-
-    def dx(self, upstream, dgamma, dbeta, cache):
-        return super().dx(upstream, dgamma, dbeta, cache._replace(scale=self.last))
-
 
 @fault("repeatability", two_forwards, source="own")
-class normalizes_into_a_workspace(Plain):
+class normalizes_into_a_workspace(KeptInOneBuffer, Plain, part="xhat"):
     """xhat lies in an array of the layer, which the next forward of the same shape fills again."""
-
-    def __init__(self):
-        self.workspaces = {}
-
-    def forward(self, x, *others):
-        out, cache = super().forward(x, *others)
-        workspace = self.workspaces.setdefault(x.shape, np.zeros(x.shape))
-        workspace[...] = cache.xhat
-        return out, cache._replace(xhat=workspace)
 
 
 @fault("repeatability", evaluating & second_backward, source="H109 pytorch#586")
@@ -249,31 +230,13 @@ class saves_the_statistics_in_the_backward_of_eval(Switched):
 
 
 @fault("repeatability", second_backward, source="H149 mxnet#18499")
-class adds_dbeta_to_that_of_the_last_backward(Plain):
+class adds_dbeta_to_that_of_the_last_backward(AddsToTheLastBackward, Plain, gradient=2):
     """dbeta is added to what the last backward on the same cache left there."""
-
-    def batchnorm_forward(self, x, gamma, beta):
-        out, cache = super().batchnorm_forward(x, gamma, beta)
-        return out, (cache, np.zeros_like(beta))
-
-    def batchnorm_backward(self, dout, cache):
-        cache, total = cache
-        dx, dgamma, dbeta = super().batchnorm_backward(dout, cache)
-        total += dbeta
-        return dx, dgamma, total.copy()
 
 
 @fault("repeatability", second_backward, source="own: frees xhat")
-class frees_xhat_in_the_backward(Plain):
+class frees_xhat_in_the_backward(EmptiesItsCache, Plain):
     """The backward takes xhat out of its cache, where a second one looks for it."""
-
-    def batchnorm_forward(self, x, gamma, beta):
-        out, cache = super().batchnorm_forward(x, gamma, beta)
-        return out, cache._asdict()
-
-    def batchnorm_backward(self, dout, cache):
-        xhat = cache.pop("xhat")
-        return super().batchnorm_backward(dout, Cache(xhat=xhat, **cache))
 
 
 @fault("repeatability", second_backward, source="own: xhat *= dout")

@@ -16,6 +16,12 @@ from backproof.plugins.gallery.conditions import (
     strided,
 )
 from backproof.plugins.gallery.conv.twins import Dilated, Plain, Strided
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    ClearsTheDxThatItReturned,
+    EmptiesItsCache,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
 
 A_SECOND_BACKWARD = asked_as("a second backward on one cache")
@@ -25,15 +31,8 @@ TWO_FORWARDS = asked_as("a second forward before the first one's backward")
 
 
 @fault("repeatability", A_SECOND_BACKWARD, source="H63 pytorch#1288")
-class empties_its_cache(Plain):
+class empties_its_cache(EmptiesItsCache, Plain):
     """The backward takes what it needs out of the cache, so that a second one finds nothing."""
-
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, list(cache)
-
-    def conv_backward(self, dout, cache):
-        return super().conv_backward(dout, [cache.pop(0) for _ in range(3)])
 
 
 @fault("repeatability", TWO_FORWARDS, source="M50 by hand")
@@ -133,46 +132,18 @@ class clears_dw_in_the_forward_alone(Plain):
 
 
 @fault("repeatability", A_SECOND_BACKWARD, source="H55 NNlib.jl#518")
-class adds_the_old_dw_turned_around(Plain):
+class adds_the_old_dw_turned_around(AddsToTheLastBackward, Plain, gradient=1, turned=(2, 3)):
     """A second backward on one cache adds the dw of the first, with its taps in the opposite order."""
-
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, (cache, np.zeros(w.shape))
-
-    def conv_backward(self, dout, cache):
-        cache, held = cache
-        dx, dw, db = super().conv_backward(dout, cache)
-        held[...] = np.flip(held, (2, 3)) + dw
-        return dx, held.copy(), db
 
 
 @fault("aliasing", A_SECOND_BACKWARD, source="H57 AlexeyAB/darknet#7320")
-class clears_the_dx_that_it_returned(Plain):
+class clears_the_dx_that_it_returned(ClearsTheDxThatItReturned, Plain):
     """col2im clears and fills a buffer of the cache, which the backward before it has returned as its dx."""
-
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, (cache, np.empty(x.shape))
-
-    def conv_backward(self, dout, cache):
-        cache, buffer = cache
-        dx, dw, db = super().conv_backward(dout, cache)
-        buffer.fill(0)
-        buffer += dx
-        return buffer, dw, db
 
 
 @fault("aliasing", asked_as("another call of the same shapes"), source="own: a workspace for dw")
-class returns_a_view_of_its_workspace(Plain):
+class returns_a_view_of_its_workspace(ReturnsAWorkspace, Plain, gradient=1):
     """dw lies in a workspace of the object, which the next backward for a w of this shape writes to."""
-
-    def dw(self, upstream, padded, g):
-        dw = super().dw(upstream, padded, g)
-        self.workspaces = getattr(self, "workspaces", {})
-        workspace = self.workspaces.setdefault((dw.shape, dw.dtype), dw)
-        workspace[...] = dw
-        return workspace
 
 
 @fault("dw repeatability", several_samples, source="H61 pytorch#34344, a race whose loser is fixed")

@@ -9,16 +9,12 @@ from numpy.lib.stride_tricks import as_strided
 
 from backproof.plugins.gallery.conditions import expanded, lies, scattered, shape, when
 from backproof.plugins.gallery.conv.twins import Plain
+from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
+from backproof.plugins.gallery.memory import as_it_lies, is_expanded
 
 #: The layout in which an axis of size 1 has any stride.
 ODD = "odd strides of size 1"
-
-
-def as_it_lies(a):
-    """The numbers in the order of their memory, where that is not the order of the axes."""
-    return buffer_of(a) if is_scattered(a) else a
 
 
 @fault("memory_layout", scattered("dout"), source="H197 flash-attention#355; H205 torch/cunn PR#199")
@@ -40,21 +36,13 @@ class ignores_the_strides_of_the_filters(Plain):
 
 
 @fault("memory_layout", scattered("w"), source="H79 candle#3735")
-class pulls_back_through_the_memory_of_w(Plain):
+class pulls_back_through_the_memory_of_w(ReadFromItsBuffer, Plain, part=1):
     """The backward takes the filters as they lie in memory; the forward reads them right."""
-
-    def dx(self, upstream, w, g):
-        return super().dx(upstream, as_it_lies(w), g)
 
 
 @fault("memory_layout", scattered("x"), source="own: H75 pytorch#1246, with x in dw")
-class ignores_the_strides_of_x_in_dw(Plain):
+class ignores_the_strides_of_x_in_dw(ReadFromItsBuffer, Plain, part=0):
     """dw takes the numbers of x as they lie in memory; the forward reads them right."""
-
-    def conv_backward(self, dout, cache):
-        x, w, g = cache
-        dx, _, db = super().conv_backward(dout, cache)
-        return dx, super().conv_backward(dout, (as_it_lies(x), w, g))[1], db
 
 
 def from_its_start(a):

@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from backproof.plugins.gallery.conditions import ALWAYS, asked_as, empty_batch, missing, several_rows, shape, size, when
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    ClearsTheDxThatItReturned,
+    EmptiesItsCache,
+    KeptInOneBuffer,
+    KeptOnTheObject,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.linear.twins import Checked, Linear, Unbiased
 
@@ -145,32 +153,13 @@ afterwards = asked_as("gradients that are looked at after the next call")
 
 
 @fault("repeatability", again, source="own")
-class accumulates_over_backwards(Linear):
+class accumulates_over_backwards(AddsToTheLastBackward, Linear, gradient=1):
     """dw is added to that of the last backward on the same cache."""
-
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, (cache, np.zeros_like(w))
-
-    def linear_backward(self, dout, cache):
-        cache, total = cache
-        dx, dw, db = super().linear_backward(dout, cache)
-        total += dw
-        return dx, total.copy(), db
 
 
 @fault("repeatability", again, source="own: H55 NNlib.jl#518 in a linear layer")
-class adds_the_last_weight_gradient_reversed(Linear):
+class adds_the_last_weight_gradient_reversed(AddsToTheLastBackward, Linear, gradient=1, turned=0):
     """A second backward on a cache adds the first one's dw, but with its rows in reverse order."""
-
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, [cache, np.zeros_like(w)]
-
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache[0])
-        cache[1] = cache[1][::-1] + dw
-        return dx, cache[1].copy(), db
 
 
 @fault("repeatability", again, source="H191 torch/nn#792")
@@ -188,15 +177,8 @@ class takes_every_second_gradient_away(Linear):
 
 
 @fault("repeatability", again, source="own: H63 pytorch#1288 in a linear layer")
-class frees_what_the_cache_held(Linear):
+class frees_what_the_cache_held(EmptiesItsCache, Linear):
     """The backward takes x and w out of the cache: a second one finds none."""
-
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, [cache]
-
-    def linear_backward(self, dout, cache):
-        return super().linear_backward(dout, cache.pop())
 
 
 @when("several inputs and outputs")
@@ -251,29 +233,13 @@ class keeps_the_first_weight_transposed(Linear):
 
 
 @fault("repeatability", in_between, source="own")
-class remembers_the_x_of_the_last_forward(Linear):
+class remembers_the_x_of_the_last_forward(KeptOnTheObject, Linear, part=0):
     """x is kept on the layer, where the next forward replaces it, instead of in the cache."""
-
-    def linear_forward(self, x, w, b):
-        self.x = x
-        return super().linear_forward(x, w, b)
-
-    def linear_backward(self, dout, cache):
-        return super().linear_backward(dout, (self.x, cache[1]))
 
 
 @fault("repeatability", in_between, source="M12 by hand, in the layer itself")
-class keeps_x_in_one_buffer(Linear):
+class keeps_x_in_one_buffer(KeptInOneBuffer, Linear, part=0):
     """The cache refers to a buffer into which the next forward of the same shape copies its x."""
-
-    def __init__(self):
-        self.buffers = {}
-
-    def linear_forward(self, x, w, b):
-        buffer = self.buffers.setdefault(x.shape, np.zeros_like(x))
-        buffer[...] = x
-        out, (_, w) = super().linear_forward(x, w, b)
-        return out, (buffer, w)
 
 
 @fault("repeatability", several_rows, source="own")
@@ -290,35 +256,13 @@ class remembers_the_batch_of_the_last_forward(Linear):
 
 
 @fault("aliasing", afterwards, source="own")
-class keeps_one_buffer_for_dx(Linear):
+class keeps_one_buffer_for_dx(ReturnsAWorkspace, Linear, gradient=0):
     """dx is a view of a workspace that every call uses."""
-
-    def __init__(self):
-        self.workspace = np.zeros(0)
-
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        if self.workspace.size < dx.size:
-            self.workspace = np.zeros(dx.size)
-        held = self.workspace[: dx.size].reshape(dx.shape)
-        held[...] = dx
-        return held, dw, db
 
 
 @fault("aliasing", afterwards, source="own: H57 AlexeyAB/darknet#7320 in a linear layer")
-class zeroes_the_dx_of_the_last_backward(Linear):
+class zeroes_the_dx_of_the_last_backward(ClearsTheDxThatItReturned, Linear):
     """The cache holds one array for dx: every backward sets it to zero and adds to it."""
-
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, (cache, np.zeros_like(x))
-
-    def linear_backward(self, dout, cache):
-        cache, held = cache
-        dx, dw, db = super().linear_backward(dout, cache)
-        held[...] = 0
-        held += dx
-        return held, dw, db
 
 
 @fault("aliasing", one_row, source="own")

@@ -16,9 +16,10 @@ from backproof.plugins.gallery.conditions import (
     stacked,
     when,
 )
+from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.linear.twins import Linear, Rounded, Single, Stacked
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
+from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 
 @fault("memory_layout", scattered("dout"), source="H197 flash-attention#355")
@@ -26,25 +27,17 @@ class reads_the_rows_of_dout_from_its_buffer(Linear):
     """The strides of dout are ignored: its numbers are read as they lie in memory."""
 
     def linear_backward(self, dout, cache):
-        return super().linear_backward(buffer_of(dout) if is_scattered(dout) else dout, cache)
+        return super().linear_backward(as_it_lies(dout), cache)
 
 
 @fault("memory_layout", scattered("w"), source="own: H79 candle#3735 in a linear layer")
-class reads_the_rows_of_w_from_its_buffer(Linear):
+class reads_the_rows_of_w_from_its_buffer(ReadFromItsBuffer, Linear, part=1):
     """The backward ignores the strides of w; the forward reads it right."""
-
-    def linear_backward(self, dout, cache):
-        x, w = cache
-        return super().linear_backward(dout, (x, buffer_of(w) if is_scattered(w) else w))
 
 
 @fault("memory_layout", scattered("x"), source="own: H168 in a linear layer")
-class reads_the_rows_of_x_from_its_buffer(Linear):
+class reads_the_rows_of_x_from_its_buffer(ReadFromItsBuffer, Linear, part=0):
     """dw ignores the strides of x; the forward reads it right."""
-
-    def linear_backward(self, dout, cache):
-        x, w = cache
-        return super().linear_backward(dout, (buffer_of(x) if is_scattered(x) else x, w))
 
 
 @fault("memory_layout", expanded("dout"), source="H189 pytorch#195066")
