@@ -8,7 +8,7 @@ said in the class statement:
 
 from __future__ import annotations
 
-from functools import partial, wraps
+from functools import wraps
 
 import numpy as np
 
@@ -24,34 +24,33 @@ class EveryLayer:
         for name, value in settings.items():
             setattr(cls, name, value)
         for layer in layers_of(cls):
-            for step, around in (("forward", cls.forward_around), ("backward", cls.backward_around)):
-                name = f"{layer}_{step}"
-                setattr(cls, name, between(getattr(cls, name), around))
-
-    def forward_around(self, forward, *arguments, **options):
-        out, cache, *statistics = forward(*arguments, **options)
-        return out, self.cached(cache), *statistics
-
-    def backward_around(self, backward, dout, cache):
-        return self.back(partial(backward, dout), cache)
+            setattr(cls, f"{layer}_forward", forward_around(getattr(cls, f"{layer}_forward")))
+            setattr(cls, f"{layer}_backward", backward_around(getattr(cls, f"{layer}_backward")))
 
     def cached(self, cache):
         """What is handed out as the cache."""
         return cache
 
-    def back(self, backward, cache):
-        """The gradients; `backward` gives the right ones of a right cache."""
-        return backward(cache)
+    def back(self, right, cache):
+        """The gradients as a list; `right` gives the right ones of a right cache."""
+        return right(cache)
 
 
-def between(right, around):
-    """A method with the signature of the right one, which it hands on."""
-
+def forward_around(right):
     @wraps(right)
-    def method(self, *arguments, **options):
-        return around(self, partial(right, self), *arguments, **options)
+    def forward(self, *arguments, **options):
+        out, cache, *statistics = right(self, *arguments, **options)
+        return out, self.cached(cache), *statistics
 
-    return method
+    return forward
+
+
+def backward_around(right):
+    @wraps(right)
+    def backward(self, dout, cache):
+        return self.back(lambda right_cache: list(right(self, dout, right_cache)), cache)
+
+    return backward
 
 
 def part_of(cache, part):
@@ -69,8 +68,8 @@ class EmptiesItsCache(EveryLayer):
     def cached(self, cache):
         return [cache]
 
-    def back(self, backward, cache):
-        return backward(cache.pop())
+    def back(self, right, cache):
+        return right(cache.pop())
 
 
 class AddsToTheLastBackward(EveryLayer):
@@ -81,10 +80,10 @@ class AddsToTheLastBackward(EveryLayer):
     def cached(self, cache):
         return [cache, None]
 
-    def back(self, backward, cache):
-        gradients = list(backward(cache[0]))
-        if cache[1] is not None:
-            gradients[self.gradient] = np.flip(cache[1], self.turned) + gradients[self.gradient]
+    def back(self, right, cache):
+        gradients, last = right(cache[0]), cache[1]
+        if last is not None:
+            gradients[self.gradient] = np.flip(last, self.turned) + gradients[self.gradient]
         cache[1] = gradients[self.gradient].copy()
         return gradients
 
@@ -93,15 +92,15 @@ class ClearsTheDxThatItReturned(EveryLayer):
     """The cache holds one array for dx, which every backward clears, fills and returns."""
 
     def cached(self, cache):
-        return [cache, None]
+        return cache, []
 
-    def back(self, backward, cache):
-        dx, *others = backward(cache[0])
-        if cache[1] is None:
-            cache[1] = np.empty_like(dx)
-        cache[1].fill(0)
-        cache[1] += dx
-        return cache[1], *others
+    def back(self, right, cache):
+        cache, held = cache
+        dx, *others = right(cache)
+        held += [] if held else [np.empty_like(dx)]
+        held[0].fill(0)
+        held[0] += dx
+        return held[0], *others
 
 
 class ReturnsAWorkspace(EveryLayer):
@@ -109,13 +108,13 @@ class ReturnsAWorkspace(EveryLayer):
 
     workspace = np.zeros(0)
 
-    def back(self, backward, cache):
-        gradients = list(backward(cache))
-        right = gradients[self.gradient]
-        if self.workspace.size < right.size:
-            self.workspace = np.zeros(right.size)
-        view = gradients[self.gradient] = self.workspace[: right.size].reshape(right.shape)
-        view[...] = right
+    def back(self, right, cache):
+        gradients = right(cache)
+        gradient = gradients[self.gradient]
+        if self.workspace.size < gradient.size:
+            self.workspace = np.zeros(gradient.size)
+        gradients[self.gradient] = self.workspace[: gradient.size].reshape(gradient.shape)
+        gradients[self.gradient][...] = gradient
         return gradients
 
 
@@ -126,8 +125,8 @@ class KeptOnTheObject(EveryLayer):
         self.last = part_of(cache, self.part)
         return cache
 
-    def back(self, backward, cache):
-        return backward(with_part(cache, self.part, self.last))
+    def back(self, right, cache):
+        return right(with_part(cache, self.part, self.last))
 
 
 class KeptInOneBuffer(EveryLayer):
@@ -135,14 +134,14 @@ class KeptInOneBuffer(EveryLayer):
 
     def cached(self, cache):
         self.buffers = getattr(self, "buffers", {})
-        right = part_of(cache, self.part)
-        buffer = self.buffers.setdefault(right.shape, np.zeros_like(right))
-        buffer[...] = right
+        part = part_of(cache, self.part)
+        buffer = self.buffers.setdefault(part.shape, np.zeros_like(part))
+        buffer[...] = part
         return with_part(cache, self.part, buffer)
 
 
 class ReadFromItsBuffer(EveryLayer):
     """The backward reads a part of the cache without regard to its strides."""
 
-    def back(self, backward, cache):
-        return backward(with_part(cache, self.part, as_it_lies(part_of(cache, self.part))))
+    def back(self, right, cache):
+        return right(with_part(cache, self.part, as_it_lies(part_of(cache, self.part))))

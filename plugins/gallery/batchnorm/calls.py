@@ -24,6 +24,7 @@ from backproof.plugins.gallery.conditions import (
     expanded,
     missing,
     scattered,
+    second_backward,
     several_channels,
     shape,
     single,
@@ -41,7 +42,6 @@ from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 two_forwards = asked_as("two forwards before their backwards")
-second_backward = asked_as("a second backward on one cache")
 
 
 @when("a single pixel, and x or dout not plain in memory")

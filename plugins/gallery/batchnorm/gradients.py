@@ -11,6 +11,7 @@ from backproof.plugins.gallery.conditions import (
     elements_a_channel,
     images,
     no_scale,
+    scaled,
     several_channels,
     shape,
     single,
@@ -44,11 +45,6 @@ def with_gamma(case):
 @when("a negative gamma")
 def falling(case):
     return bool((case.array("gamma") < 0).any())
-
-
-@when("a gamma other than 1")
-def scaled(case):
-    return with_gamma(case) and bool((case.array("gamma") != 1).any())
 
 
 @when("a gamma other than 0")

@@ -11,6 +11,7 @@ from backproof.plugins.gallery.conditions import (
     dilated,
     empty_batch,
     left_over,
+    second_backward,
     several_samples,
     several_taps,
     strided,
@@ -24,18 +25,17 @@ from backproof.plugins.gallery.every_layer import (
 )
 from backproof.plugins.gallery.fault import fault
 
-A_SECOND_BACKWARD = asked_as("a second backward on one cache")
-TWO_FORWARDS = asked_as("a second forward before the first one's backward")
+two_forwards = asked_as("a second forward before the first one's backward")
 
 # What is kept from one call to the next.
 
 
-@fault("repeatability", A_SECOND_BACKWARD, source="H63 pytorch#1288")
+@fault("repeatability", second_backward, source="H63 pytorch#1288")
 class empties_its_cache(EmptiesItsCache, Plain):
     """The backward takes what it needs out of the cache, so that a second one finds nothing."""
 
 
-@fault("repeatability", TWO_FORWARDS, source="M50 by hand")
+@fault("repeatability", two_forwards, source="M50 by hand")
 class keeps_its_columns_on_the_object(Plain):
     """dw is made of the columns that the last forward left on the object, whichever forward is pulled back."""
 
@@ -48,7 +48,7 @@ class keeps_its_columns_on_the_object(Plain):
         return (upstream @ self.kept.swapaxes(-1, -2)).sum(axis=0)
 
 
-@fault("repeatability", TWO_FORWARDS, source="own: im2col into a buffer that is allocated once")
+@fault("repeatability", two_forwards, source="own: im2col into a buffer that is allocated once")
 class overwrites_the_columns_of_the_first_forward(Plain):
     """Every cache holds the same buffer of columns, which the next forward of this shape fills anew."""
 
@@ -67,7 +67,7 @@ class overwrites_the_columns_of_the_first_forward(Plain):
         return dx, (upstream @ columns.swapaxes(-1, -2)).sum(axis=0).reshape(w.shape), db
 
 
-@fault("repeatability", TWO_FORWARDS, source="own: an object that is its own cache, and made once")
+@fault("repeatability", two_forwards, source="own: an object that is its own cache, and made once")
 class keeps_its_inputs_on_the_object(Plain):
     """The object is its own cache, under names that the next forward takes for its own arrays."""
 
@@ -131,12 +131,12 @@ class clears_dw_in_the_forward_alone(Plain):
         return self.sum.copy()
 
 
-@fault("repeatability", A_SECOND_BACKWARD, source="H55 NNlib.jl#518")
+@fault("repeatability", second_backward, source="H55 NNlib.jl#518")
 class adds_the_old_dw_turned_around(AddsToTheLastBackward, Plain, gradient=1, turned=(2, 3)):
     """A second backward on one cache adds the dw of the first, with its taps in the opposite order."""
 
 
-@fault("aliasing", A_SECOND_BACKWARD, source="H57 AlexeyAB/darknet#7320")
+@fault("aliasing", second_backward, source="H57 AlexeyAB/darknet#7320")
 class clears_the_dx_that_it_returned(ClearsTheDxThatItReturned, Plain):
     """col2im clears and fills a buffer of the cache, which the backward before it has returned as its dx."""
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.plugins.gallery.conditions import ALWAYS, asked_as, empty_batch, missing, several_rows, shape, size, when
+from backproof.plugins.gallery.conditions import (
+    ALWAYS,
+    asked_as,
+    empty_batch,
+    missing,
+    second_backward,
+    several_rows,
+    shape,
+    size,
+    when,
+)
 from backproof.plugins.gallery.every_layer import (
     AddsToTheLastBackward,
     ClearsTheDxThatItReturned,
@@ -24,9 +34,8 @@ one_output = size("w", 1, "one output", lambda n: n == 1)
 class returns_no_bias_gradient(Linear):
     """db is None where b was an array."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, None
+    def db(self, dout):
+        return None
 
 
 @fault("edges", empty_batch, source="H65 pytorch PR#26214")
@@ -50,18 +59,18 @@ class cannot_flatten_an_empty_batch(Linear):
 class leaves_dw_unwritten_without_samples(Linear):
     """The first sample writes dw and the others add to it; without any, it stays as it was allocated."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw if len(dout) else np.full_like(dw, np.nan), db
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
+        return dw if len(dout) else np.full_like(dw, np.nan)
 
 
 @fault("dx", one_row, source="own")
 class squeezes_a_batch_of_one(Linear):
     """dx has lost the batch's axis where there is one sample."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx.squeeze(axis=0) if len(dx) == 1 else dx, dw, db
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
+        return dx.squeeze(axis=0) if len(dx) == 1 else dx
 
 
 @fault("out", one_output, source="own")
@@ -108,20 +117,19 @@ class writes_dx_into_x(Linear):
     """x is taken for a buffer that nobody needs any more."""
 
     def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        cache[0][...] = dx
-        return dx, dw, db
+        gradients = super().linear_backward(dout, cache)
+        cache[0][...] = gradients[0]
+        return gradients
 
 
 @fault("purity repeatability memory_layout", looked_at, source="own: updates fused into the backward")
 class takes_a_step_in_the_backward(Linear):
     """w is changed in place by a step of gradient descent."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        w = cache[1]
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         w -= 0.5 * dw
-        return dx, dw, db
+        return dw
 
 
 @fault("purity memory_layout", looked_at, source="M13 by hand")
@@ -147,22 +155,21 @@ class clears_what_lies_behind_dout(Linear):
         return super().linear_backward(dout, cache)
 
 
-again = asked_as("a second backward on one cache")
 in_between = asked_as("another forward before the backward")
 afterwards = asked_as("gradients that are looked at after the next call")
 
 
-@fault("repeatability", again, source="own")
+@fault("repeatability", second_backward, source="own")
 class accumulates_over_backwards(AddsToTheLastBackward, Linear, gradient=1):
     """dw is added to that of the last backward on the same cache."""
 
 
-@fault("repeatability", again, source="own: H55 NNlib.jl#518 in a linear layer")
+@fault("repeatability", second_backward, source="own: H55 NNlib.jl#518 in a linear layer")
 class adds_the_last_weight_gradient_reversed(AddsToTheLastBackward, Linear, gradient=1, turned=0):
     """A second backward on a cache adds the first one's dw, but with its rows in reverse order."""
 
 
-@fault("repeatability", again, source="H191 torch/nn#792")
+@fault("repeatability", second_backward, source="H191 torch/nn#792")
 class takes_every_second_gradient_away(Linear):
     """dw and db are added and subtracted by turns: the second backward on a cache gives zeros."""
 
@@ -176,7 +183,7 @@ class takes_every_second_gradient_away(Linear):
         return dx, cache[1] * dw, cache[1] * db
 
 
-@fault("repeatability", again, source="own: H63 pytorch#1288 in a linear layer")
+@fault("repeatability", second_backward, source="own: H63 pytorch#1288 in a linear layer")
 class frees_what_the_cache_held(EmptiesItsCache, Linear):
     """The backward takes x and w out of the cache: a second one finds none."""
 
@@ -269,9 +276,8 @@ class zeroes_the_dx_of_the_last_backward(ClearsTheDxThatItReturned, Linear):
 class hands_out_the_only_row_of_dout(Linear):
     """Where there is one sample, db is that row of dout, not a copy of it."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, dout[0] if len(dout) == 1 else db
+    def db(self, dout):
+        return dout[0] if len(dout) == 1 else super().db(dout)
 
 
 @when("a dout of another shape")

@@ -44,20 +44,20 @@ class reads_the_rows_of_x_from_its_buffer(ReadFromItsBuffer, Linear, part=0):
 class returns_early_at_a_stride_of_zero(Linear):
     """A stride of 0 is taken for an empty matrix: dx stays as it was allocated."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return np.full_like(dx, 77) if is_expanded(dout) else dx, dw, db
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
+        return np.full_like(dx, 77) if is_expanded(dout) else dx
 
 
 @fault("memory_layout", expanded("dout"), source="own")
 class takes_equal_columns_for_one(Linear):
     """Where dout repeats along its last axis, db is that of the first output alone."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def db(self, dout):
+        db = super().db(dout)
         if dout.shape[1] > 1 and dout.strides[1] == 0 and dout.strides[0] != 0:
             db[1:] = 0
-        return dx, dw, db
+        return db
 
 
 @fault("memory_layout", expanded("dout") | lies("dout", "read-only"), source="own: H140 in a linear layer")
@@ -99,9 +99,8 @@ class walks_two_leading_axes_as_one(Stacked):
 class scales_uninitialised_memory_by_zero(Linear):
     """dx is the product plus 0 times what its memory held before, which may be NaN."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx + 0 * np.full_like(dx, np.nan), dw, db
+    def dx(self, dout, x, w):
+        return super().dx(dout, x, w) + 0 * np.full_like(x, np.nan)
 
 
 @when("rows > 1 and inputs != outputs")
@@ -114,11 +113,9 @@ def oblong(case):
 class takes_the_outputs_for_the_length_of_a_row(Linear):
     """dw finds the n-th row of x at n times the number of outputs, not of inputs."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
         places = np.arange(len(x))[:, None] * dout.shape[1] + np.arange(x.shape[1])
-        return dx, np.take(x, places, mode="wrap").T @ dout, db
+        return np.take(x, places, mode="wrap").T @ dout
 
 
 TILE = 8
@@ -133,10 +130,8 @@ many_rows = size("x", 0, "batch > 32", lambda n: n > 32)
 class stops_after_32_rows(Linear):
     """dw leaves out the rows behind the thirty-second."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
-        return dx, x[:32].T @ dout[:32], db
+    def dw(self, dout, x, w):
+        return x[:32].T @ dout[:32]
 
 
 @fault("out", beyond_tiles, source="own")
@@ -153,25 +148,24 @@ class drops_inputs_behind_whole_tiles(Linear):
 class leaves_dx_zero_behind_whole_tiles(Linear):
     """dx is written in tiles of 8 inputs; those behind the last whole tile stay zero."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
         whole = dx.shape[1] - dx.shape[1] % TILE
         if whole:
             dx[:, whole:] = 0
-        return dx, dw, db
+        return dx
 
 
 @fault("dw", rows_beyond_tiles, source="own")
 class counts_rows_of_the_last_tile_twice(Linear):
     """The last tile of 8 rows is moved back to end with the batch; the rows that it shares are added to dw again."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         if len(x) > TILE and len(x) % TILE:
             shared = slice(len(x) - TILE, len(x) - len(x) % TILE)
             dw = dw + x[shared].T @ dout[shared]
-        return dx, dw, db
+        return dw
 
 
 @when("inputs > 8 and b is not zero")
@@ -192,9 +186,8 @@ class adds_the_bias_with_every_tile(Linear):
 class loses_the_remainder_of_a_split_sum(Linear):
     """A batch above 16 is summed for db in four equal parts; the rows that are left over are in none of them."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, dout[: len(dout) // 4 * 4].sum(axis=0) if len(dout) > 16 else db
+    def db(self, dout):
+        return dout[: len(dout) // 4 * 4].sum(axis=0) if len(dout) > 16 else super().db(dout)
 
 
 @when("x has more than 128 entries")
@@ -206,22 +199,20 @@ def far(case):
 class wraps_the_offset_of_an_entry(Linear):
     """dw finds the entries of x by an offset of seven bits, which starts again at 128."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
         offsets = np.arange(x.size).reshape(x.shape) % 128
-        return dx, np.take(x, offsets).T @ dout, db
+        return np.take(x, offsets).T @ dout
 
 
 @fault("dw", ALWAYS, source="M11 by hand")
 class gathers_the_weight_gradient_in_float64(Single):
     """dw is gathered in np.zeros, which is float64 whatever x is."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         gathered = np.zeros(dw.shape)
         gathered += dw
-        return dx, gathered, db
+        return gathered
 
 
 @fault("out", ALWAYS, source="own")
@@ -268,9 +259,8 @@ def fraction(case):
 class sums_the_bias_gradient_as_integers(Linear):
     """db is summed in an array of integers: what stands behind the point is lost."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout.astype(np.int64).sum(axis=0).astype(dout.dtype)
+    def db(self, dout):
+        return dout.astype(np.int64).sum(axis=0).astype(dout.dtype)
 
 
 above_64 = size("x", 0, "batch > 64", lambda n: n > 64)

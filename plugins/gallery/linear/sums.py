@@ -16,101 +16,91 @@ several_outputs = size("w", 1, "several outputs", lambda n: n > 1)
 class averages_the_bias_gradient(Linear):
     """db is the mean over the batch instead of the sum."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, db / max(len(dout), 1)
+    def db(self, dout):
+        return super().db(dout) / max(len(dout), 1)
 
 
 @fault("db identities relations", several_rows, source="H185 mlpack PR#3679")
 class takes_the_bias_gradient_of_one_sample(Linear):
     """db is the first row of dout instead of the sum of all."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout[:1].sum(axis=0)
+    def db(self, dout):
+        return dout[:1].sum(axis=0)
 
 
 @fault("db", ALWAYS, source="M04 by hand")
 class leaves_the_bias_gradient_unsummed(Linear):
     """db is dout, with a row for every sample."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout.copy()
+    def db(self, dout):
+        return dout.copy()
 
 
 @fault("db", ALWAYS, source="M05 by hand")
 class keeps_the_summed_axis_of_db(Linear):
     """db has shape (1, C): the sum over the batch keeps its axis."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout.sum(axis=0, keepdims=True)
+    def db(self, dout):
+        return dout.sum(axis=0, keepdims=True)
 
 
 @fault("db", ALWAYS, source="M05 by hand")
 class sums_the_bias_gradient_to_a_scalar(Linear):
     """db is one number for all outputs."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, float(dout.sum())
+    def db(self, dout):
+        return float(dout.sum())
 
 
 @fault("db", stacked, source="H183 AiDotNet.Tensors#234; M06 by hand")
 class sums_the_first_leading_axis_only(Stacked):
     """db sums the first of two leading axes, so that the second is left over."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout.sum(axis=0)
+    def db(self, dout):
+        return dout.sum(axis=0)
 
 
 @fault("db", stacked, source="H193 deeplearning4j#8280")
 class sums_the_outputs_of_stacked_rows(Stacked):
     """db of a dout with two leading axes keeps the second axis, where another layout has its outputs."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, dout.sum(axis=(0, 2)) if dout.ndim > 2 and dout.size else db
+    def db(self, dout):
+        return dout.sum(axis=(0, 2)) if dout.ndim > 2 and dout.size else super().db(dout)
 
 
 @fault("dw identities relations", several_rows, source="M07 by hand")
 class averages_the_weight_gradient(Linear):
     """dw is divided by the batch size, which the gradient of the mean loss has done already."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw / max(len(dout), 1), db
+    def dw(self, dout, x, w):
+        return super().dw(dout, x, w) / max(len(dout), 1)
 
 
 @fault("dw identities relations", several_rows, source="M08 by hand")
 class keeps_the_weight_gradient_of_the_last_sample(Linear):
     """dw is assigned for every sample instead of accumulated."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        for row, upstream in zip(cache[0], dout, strict=True):
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
+        for row, upstream in zip(x, dout, strict=True):
             dw = np.outer(row, upstream)
-        return dx, dw, db
+        return dw
 
 
 @fault("dw", several_inputs | several_outputs, source="M02 by hand")
 class exchanges_the_factors_of_the_weight_gradient(Linear):
     """dw is dout.T x, the transpose of what it should be."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw.T, db
+    def dw(self, dout, x, w):
+        return super().dw(dout, x, w).T
 
 
 @fault("dx dw db", several_inputs | several_outputs, source="M01 by hand")
 class forgets_to_transpose_the_weight(Linear):
     """dx is dout w, which only a square w allows at all."""
 
-    def linear_backward(self, dout, cache):
-        _, dw, db = super().linear_backward(dout, cache)
-        return dout @ cache[1], dw, db
+    def dx(self, dout, x, w):
+        return dout @ w
 
 
 @when("w is not zero")
@@ -122,9 +112,8 @@ def weighted(case):
 class adds_the_penalty_on_the_weight(Linear):
     """dw holds the gradient of a penalty on w, which is no part of the layer."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw + 1e-3 * cache[1], db
+    def dw(self, dout, x, w):
+        return super().dw(dout, x, w) + 1e-3 * w
 
 
 @fault("out dw identities", stacked & several_rows & several_inputs, source="M09 by hand")
@@ -141,27 +130,25 @@ class reads_stacked_rows_as_columns(Stacked):
 class leaves_dx_flattened(Stacked):
     """dx keeps the one leading axis that the matrix product needed."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return self.rows(dx), dw, db
+    def dx(self, dout, x, w):
+        return self.rows(super().dx(dout, x, w))
 
 
 @fault("dw", stacked, source="own: einsum without its sum")
 class leaves_dw_in_stacks(Stacked):
     """dw of a batched product has an entry for each index of the first leading axis; they are not added up."""
 
-    def linear_backward(self, dout, cache):
-        dx, _, db = super().linear_backward(dout, cache)
-        return dx, cache[0].swapaxes(-1, -2) @ dout, db
+    def dw(self, dout, x, w):
+        return x.swapaxes(-1, -2) @ dout
 
 
 @fault("dw identities", stacked & (several_inputs | several_outputs), source="H195 AiDotNet.Tensors#48")
 class spreads_one_product_over_dw(Stacked):
     """dw of an x with two leading axes is one inner product, broadcast to all entries."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, np.full_like(dw, dw[0, 0]) if dout.ndim > 2 else dw, db
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
+        return np.full_like(dw, dw[0, 0]) if dout.ndim > 2 else dw
 
 
 @when("the second leading axis > 1")
@@ -173,21 +160,19 @@ def deep(case):
 class counts_the_rows_of_the_first_axis_only(Stacked):
     """dw sums as many rows as the first leading axis is long, not as there are over both."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
-        return dx, self.rows(x)[: len(x)].T @ self.rows(dout)[: len(x)], db
+    def dw(self, dout, x, w):
+        return self.rows(x)[: len(x)].T @ self.rows(dout)[: len(x)]
 
 
 @fault("dx identities", deep & several_rows, source="own: rows gathered by time, handed back by sample")
 class exchanges_the_leading_axes_of_dx(Stacked):
     """The rows of dx are put back with the second leading axis before the first."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
         if dx.ndim > 2:
             dx = dx.reshape(dx.shape[1], dx.shape[0], dx.shape[2]).swapaxes(0, 1).copy()
-        return dx, dw, db
+        return dx
 
 
 @when("dx is not dw")
