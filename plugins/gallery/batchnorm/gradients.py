@@ -37,34 +37,12 @@ def moved(case):
     return (level & sloped)(case) or (slanted & sloped)(case)
 
 
-@when("a gamma")
-def with_gamma(case):
-    return case.arrays["gamma"] is not None
-
-
-@when("a negative gamma")
-def falling(case):
-    return bool((case.array("gamma") < 0).any())
-
-
-@when("a gamma other than 0")
-def sloped(case):
-    return bool((case.array("gamma") != 0).any())
-
-
-@when("a gamma other than 0 and 1")
-def steep(case):
-    return bool(((case.array("gamma") != 0) & (case.array("gamma") != 1)).any())
-
-
-@when("a beta other than 0")
-def shifted(case):
-    return bool((case.array("beta") != 0).any())
-
-
-@when("a mean other than 0")
-def centred_elsewhere(case):
-    return bool(case.array("x").mean(axis=channel_axes(case)).any())
+with_gamma = when("a gamma")(lambda case: case.arrays["gamma"] is not None)
+falling = when("a negative gamma")(lambda case: (case.array("gamma") < 0).any())
+sloped = when("a gamma other than 0")(lambda case: (case.array("gamma") != 0).any())
+steep = when("a gamma other than 0 and 1")(lambda case: ((case.array("gamma") != 0) & (case.array("gamma") != 1)).any())
+shifted = when("a beta other than 0")(lambda case: (case.array("beta") != 0).any())
+centred_elsewhere = when("a mean other than 0")(lambda case: case.array("x").mean(axis=channel_axes(case)).any())
 
 
 @when("a variance other than 1")
@@ -72,19 +50,9 @@ def spread(case):
     return bool((case.array("x").var(axis=channel_axes(case)) + case.options["eps"] != 1).any())
 
 
-@when("several elements a channel")
-def several_elements(case):
-    return elements_a_channel(case) > 1
-
-
-@when("a channel with variance")
-def varied(case):
-    return bool(np.ptp(case.array("x"), axis=channel_axes(case)).any())
-
-
-@when("several rows of pixels")
-def tall(case):
-    return shape(case, "x")[2:3] > (1,)
+several_elements = when("several elements a channel")(lambda case: elements_a_channel(case) > 1)
+varied = when("a channel with variance")(lambda case: np.ptp(case.array("x"), axis=channel_axes(case)).any())
+tall = when("several rows of pixels")(lambda case: shape(case, "x")[2:3] > (1,))
 
 
 @fault("dx identities", level & sloped, source="M52 by hand")

@@ -30,15 +30,8 @@ from backproof.plugins.gallery.conditions import (
 )
 from backproof.plugins.gallery.fault import fault
 
-
-@when("eps other than 1e-5")
-def other_eps(case):
-    return bool(case.options["eps"] != 1e-5)
-
-
-@when("eps < 1e-5")
-def tiny_eps(case):
-    return bool(case.options["eps"] < 1e-5)
+other_eps = when("eps other than 1e-5")(lambda case: case.options["eps"] != 1e-5)
+tiny_eps = when("eps < 1e-5")(lambda case: case.options["eps"] < 1e-5)
 
 
 @when("statistics that float32 rounds")
@@ -47,9 +40,7 @@ def rounded_statistics(case):
     return any((a.astype(np.float32) != a).any() for a in (x.mean(axis=rest), x.var(axis=rest)))
 
 
-@when("parameters of another dtype than x")
-def mixed(case):
-    return case.arrays["gamma"].dtype != case.arrays["x"].dtype
+mixed = when("parameters of another dtype than x")(lambda case: case.arrays["gamma"].dtype != case.arrays["x"].dtype)
 
 
 @when("more than 8 channels, not a multiple of 8")
@@ -62,24 +53,10 @@ def untiled_elements(case):
     return elements_a_channel(case) > 8 and elements_a_channel(case) % 8 > 0
 
 
-@when("an |x| over 255")
-def far(case):
-    return bool((np.abs(case.array("x")) > 255).any())
-
-
-@when("more than two elements a channel")
-def third_element(case):
-    return elements_a_channel(case) > 2
-
-
-@when("a batch over 64")
-def large_batch(case):
-    return shape(case, "x")[0] > 64
-
-
-@when("more than 255 elements a channel")
-def many_elements(case):
-    return elements_a_channel(case) > 255
+far = when("an |x| over 255")(lambda case: (np.abs(case.array("x")) > 255).any())
+third_element = when("more than two elements a channel")(lambda case: elements_a_channel(case) > 2)
+large_batch = when("a batch over 64")(lambda case: shape(case, "x")[0] > 64)
+many_elements = when("more than 255 elements a channel")(lambda case: elements_a_channel(case) > 255)
 
 
 @when("a running variance that float16 does not hold")

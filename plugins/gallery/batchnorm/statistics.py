@@ -15,14 +15,8 @@ def running_spread(case):
     return bool((case.array("running_var") + case.options["eps"] != 1).any())
 
 
-@when("momentum other than 0.1")
-def other_momentum(case):
-    return bool(case.options["momentum"] != 0.1)
-
-
-@when("momentum other than 0.5")
-def uneven_momentum(case):
-    return bool(case.options["momentum"] != 0.5)
+other_momentum = when("momentum other than 0.1")(lambda case: case.options["momentum"] != 0.1)
+uneven_momentum = when("momentum other than 0.5")(lambda case: case.options["momentum"] != 0.5)
 
 
 @when("an odd number of elements a channel, more than one")
@@ -30,14 +24,8 @@ def odd(case):
     return elements_a_channel(case) % 2 == 1 and elements_a_channel(case) > 1
 
 
-@when("several columns of pixels")
-def wide(case):
-    return shape(case, "x")[3] > 1
-
-
-@when("several images")
-def several_images(case):
-    return len(shape(case, "x")) > 2 and shape(case, "x")[0] > 1
+wide = when("several columns of pixels")(lambda case: shape(case, "x")[3] > 1)
+several_images = when("several images")(lambda case: len(shape(case, "x")) > 2 and shape(case, "x")[0] > 1)
 
 
 @when("other numbers of channels and rows of pixels")

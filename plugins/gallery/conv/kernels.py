@@ -89,9 +89,7 @@ class fills_one_channel_of_a_1x1_kernel(Plain):
         return super().crop(dpadded, shape, g)
 
 
-@when("several rows and columns")
-def of_two_axes(case):
-    return min(shape(case, "x")[2:]) > 1
+of_two_axes = when("several rows and columns")(lambda case: min(shape(case, "x")[2:]) > 1)
 
 
 @fault("dx", pointwise & of_two_axes, source="own: a shortcut that flattens the pixels")

@@ -159,14 +159,8 @@ class takes_an_ambiguous_format_for_the_plain_one(Plain):
         return read_in_the_other_format(a) if is_channels_last(a) and 1 in a.shape else a
 
 
-@when("x or dout not in the plain layout")
-def unlike_plain(case):
-    return bool({"x", "dout"} & set(case.layouts))
-
-
-@when("images of one column")
-def of_one_column(case):
-    return shape(case, "x")[3] == shape(case, "dout")[3] == 1
+unlike_plain = when("x or dout not in the plain layout")(lambda case: {"x", "dout"} & set(case.layouts))
+of_one_column = when("images of one column")(lambda case: shape(case, "x")[3] == shape(case, "dout")[3] == 1)
 
 
 @fault("memory_layout", unlike_plain & of_one_column, source="H173 pytorch#115940")

@@ -8,10 +8,7 @@ from backproof.plugins.gallery.conditions import axes, shape, strided, when
 from backproof.plugins.gallery.conv.twins import Pairs, Strict
 from backproof.plugins.gallery.fault import fault
 
-
-@when("groups that do not divide the filters")
-def undivided(case):
-    return shape(case, "w")[0] % case.options["groups"] > 0
+undivided = when("groups that do not divide the filters")(lambda case: shape(case, "w")[0] % case.options["groups"] > 0)
 
 
 @fault("rejection", undivided, source="own: O // G filters a group")
@@ -23,9 +20,7 @@ class leaves_over_filters_out(Strict):
         return super().conv_forward(x, w[:whole], b[:whole], stride, padding, dilation, groups)
 
 
-@when("a kernel that does not fit")
-def unfitting(case):
-    return any(axis.padded < axis.reach for axis in axes(case))
+unfitting = when("a kernel that does not fit")(lambda case: any(axis.padded < axis.reach for axis in axes(case)))
 
 
 @fault("rejection", unfitting & strided, source="M22 by hand")
@@ -76,9 +71,7 @@ class broadcasts_w(Strict):
         return super().forward(x, w, b, stride, padding, dilation, groups, mode)
 
 
-@when("negative padding")
-def negative(case):
-    return any(min(axis.low, axis.high) < 0 for axis in axes(case))
+negative = when("negative padding")(lambda case: any(min(axis.low, axis.high) < 0 for axis in axes(case)))
 
 
 @fault("rejection", negative, source="own: negative padding that crops")

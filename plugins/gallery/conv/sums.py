@@ -120,9 +120,7 @@ class sums_the_axes_of_the_other_layout(ChannelsLast):
         return dx, dw, dout.sum(axis=(0, 2, 3))
 
 
-@when("several rows or columns")
-def several_places(case):
-    return prod(shape(case, "x")[2:]) > 1
+several_places = when("several rows or columns")(lambda case: prod(shape(case, "x")[2:]) > 1)
 
 
 @fault("dx", several_places, source="own: transpose(0, 3, 2, 1)")

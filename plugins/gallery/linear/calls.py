@@ -188,9 +188,7 @@ class frees_what_the_cache_held(EmptiesItsCache, Linear):
     """The backward takes x and w out of the cache: a second one finds none."""
 
 
-@when("several inputs and outputs")
-def several_of_both(case):
-    return min(shape(case, "w")) > 1
+several_of_both = when("several inputs and outputs")(lambda case: min(shape(case, "w")) > 1)
 
 
 @fault("repeatability", several_of_both, source="own")
@@ -280,14 +278,8 @@ class hands_out_the_only_row_of_dout(Linear):
         return dout[0] if len(dout) == 1 else super().db(dout)
 
 
-@when("a dout of another shape")
-def misshapen(case):
-    return case.flaw is not None and case.flaw.in_backward
-
-
-@when("no inputs")
-def no_inputs(case):
-    return len(case.array("w")) == 0
+misshapen = when("a dout of another shape")(lambda case: case.flaw is not None and case.flaw.in_backward)
+no_inputs = when("no inputs")(lambda case: len(case.array("w")) == 0)
 
 
 @when("x or w with a single input where the other has more")

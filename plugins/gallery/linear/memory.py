@@ -168,9 +168,7 @@ class counts_rows_of_the_last_tile_twice(Linear):
         return dw
 
 
-@when("inputs > 8 and b is not zero")
-def biased_tiles(case):
-    return shape(case, "w")[0] > TILE and case.array("b").any()
+biased_tiles = when("inputs > 8 and b is not zero")(lambda case: shape(case, "w")[0] > TILE and case.array("b").any())
 
 
 @fault("out", biased_tiles, source="own: split-K with a fused bias")
@@ -190,9 +188,7 @@ class loses_the_remainder_of_a_split_sum(Linear):
         return dout[: len(dout) // 4 * 4].sum(axis=0) if len(dout) > 16 else super().db(dout)
 
 
-@when("x has more than 128 entries")
-def far(case):
-    return case.array("x").size > 128
+far = when("x has more than 128 entries")(lambda case: case.array("x").size > 128)
 
 
 @fault("dw", far, source="own: H89 pytorch#84488 in a linear layer")
@@ -223,9 +219,7 @@ class keeps_the_bias_in_float64(Single):
         return super().linear_forward(x, w, b.astype(np.float64))
 
 
-@when("an x that float32 rounds")
-def fine_x(case):
-    return (case.array("x") != case.array("x").astype(np.float32)).any()
+fine_x = when("an x that float32 rounds")(lambda case: (case.array("x") != case.array("x").astype(np.float32)).any())
 
 
 @fault("dw identities", fine_x, source="own: compressed activations")
@@ -237,9 +231,7 @@ class keeps_x_in_float32(Linear):
         return out, (x.astype(np.float32), w)
 
 
-@when("a w that float16 rounds")
-def fine_w(case):
-    return (case.array("w") != case.array("w").astype(np.float16)).any()
+fine_w = when("a w that float16 rounds")(lambda case: (case.array("w") != case.array("w").astype(np.float16)).any())
 
 
 @fault("out dx identities", fine_w, source="own: automatic mixed precision")
@@ -250,9 +242,7 @@ class multiplies_by_a_weight_of_float16(Linear):
         return super().linear_forward(x, w.astype(np.float16).astype(w.dtype), b)
 
 
-@when("a dout that is no integer")
-def fraction(case):
-    return (case.array("dout") % 1 != 0).any()
+fraction = when("a dout that is no integer")(lambda case: (case.array("dout") % 1 != 0).any())
 
 
 @fault("db identities", fraction, source="own")
