@@ -17,7 +17,7 @@ from backproof.plugins.gallery.conditions import (
     some_axis,
     unpadded,
 )
-from backproof.plugins.gallery.conv.twins import MODES, Bordered, Conv, Padded, Pairs
+from backproof.plugins.gallery.conv.twins import MODES, Bordered, Conv, Padded, Pairs, folded, shown
 from backproof.plugins.gallery.conv.windows import pixels_from
 from backproof.plugins.gallery.fault import fault
 
@@ -233,21 +233,6 @@ class Wrapping(Bordered):
 
     def conv_forward(self, x, w, b, padding: Pairs, padding_mode: Literal["circular"]):
         return self.forward(x, w, b, padding=padding, mode=padding_mode)
-
-
-def folded(dpadded, shown):
-    """The gradient of every padded pixel added to the pixel of x that it is taken to show, axis by axis."""
-    for axis, places in enumerate(shown, 2):
-        hidden = np.moveaxis(dpadded, axis, 0)
-        collected = np.zeros((places.max() + 1, *hidden.shape[1:]))
-        np.add.at(collected, places, hidden)
-        dpadded = np.moveaxis(collected, 0, axis)
-    return dpadded
-
-
-def shown(name, shape, g):
-    """For every padded pixel the pixel of x that it shows, in a mode of np.pad's."""
-    return [np.pad(np.arange(n), pads, name) for n, pads in zip(shape[2:], g.padding, strict=True)]
 
 
 @fault("dx", repeating, source="own")
