@@ -31,6 +31,7 @@ from backproof.reference.contracts import BATCHNORM
 
 if TYPE_CHECKING:
     from backproof.conformance.spec.mistake import Mistake
+    from backproof.conformance.spec.probe import Probe
     from backproof.conformance.spec.traits import Traits
 
 #: Every eps that is asked, the plain one first.
@@ -499,6 +500,12 @@ class BatchNorm(Layer):
         from backproof.reference.mistakes import batchnorm as catalogue
 
         return catalogue.MISTAKES
+
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import batchnorm as own
+
+        return own.PROBES
 
     def traits(self) -> Traits:
         """What may be said of its cases."""

@@ -43,6 +43,7 @@ from backproof.reference.windows import (
 
 if TYPE_CHECKING:
     from backproof.conformance.spec.mistake import Mistake
+    from backproof.conformance.spec.probe import Probe
     from backproof.conformance.spec.traits import Traits
 
 
@@ -576,6 +577,12 @@ class Conv(Layer):
         from backproof.reference.mistakes import conv as catalogue
 
         return catalogue.MISTAKES
+
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import conv as own
+
+        return own.PROBES
 
     def traits(self) -> Traits:
         """What may be said of its cases."""

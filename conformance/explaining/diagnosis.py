@@ -12,14 +12,15 @@ import numpy as np
 
 from backproof.conformance.explaining.budget import now
 from backproof.conformance.explaining.error_pattern import site
-from backproof.conformance.explaining.probes import PROBES
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes import probes_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import results
 from backproof.conformance.explaining.simulate import Simulated
 from backproof.conformance.judging.properties import COMPARING, OTHERS, RESULTS
 from backproof.conformance.judging.properties.answers import own_rounding, room_of_wrong
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.results import Discrepancy
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def diagnose(
             mistakes = _spoken_of(mistakes, evidence) or mistakes
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
-        probed = [probe for probe in PROBES if now() < until and _holds(probe, evidence)]
+        probes = probes_of(evidence.failing[0][1].layer)
+        probed = [probe for probe in probes if now() < until and _holds(probe, evidence)]
         sentences = [probe.sentence.replace("{tensor}", evidence.tensor) for probe in probed]
         sentences = sentences or _rounded_alike(evidence, inexact)
     # The steps of the backward say nothing of a result of the forward.
