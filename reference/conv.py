@@ -14,14 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, cycle, product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
+from backproof.conformance.spec.traits import Traits
 from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
@@ -40,11 +43,6 @@ from backproof.reference.windows import (
     shapes_by_elements,
     spread,
 )
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.probe import Probe
-    from backproof.conformance.spec.traits import Traits
 
 
 class Sizes(NamedTuple):
@@ -108,12 +106,7 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
 
 
 #: The parameters that say in which of the declared ways an option is written.
-INDICES = {
-    "stride": "stride_form",
-    "dilation": "dilation_form",
-    "padding": "padding_form",
-    "padding_mode": "mode",
-}
+INDICES = {"stride": "stride_form", "dilation": "dilation_form", "padding": "padding_form", "padding_mode": "mode"}
 
 
 class Conv(Layer):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.judging.compare import number
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.results import Discrepancy
-
-if TYPE_CHECKING:
-    from backproof.conformance.adapter.candidate import Candidate
-    from backproof.conformance.judging.reference import Reference
 
 #: A place is told if so many failing cases are large enough to show it.
 FEWEST = 3

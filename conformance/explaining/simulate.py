@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Forward
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-
-if TYPE_CHECKING:
-    from backproof.conformance.judging.reference import Reference
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.results import Problem
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.results import Problem
 
 
 class Simulated(Candidate):

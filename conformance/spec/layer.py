@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.contract import Contract, Signature
+from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.precision import PRECISIONS, Precision
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.probe import Probe
-    from backproof.conformance.spec.traits import Traits
+from backproof.conformance.spec.traits import Traits
 
 
 @dataclass(frozen=True)
