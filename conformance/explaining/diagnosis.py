@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from backproof.conformance.explaining.budget import now
-from backproof.conformance.explaining.error_pattern import site
+from backproof.conformance.explaining.error_pattern import error_pattern
 from backproof.conformance.explaining.probes import probes_of
 from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import results
@@ -127,7 +127,7 @@ def diagnose(
     # The steps of the backward say nothing of a result of the forward.
     backward = evidence.tensor.startswith("d") or evidence.check in COMPARING
     step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
-    where = () if sentences else site(evidence.candidate, evidence.failing)
+    where = () if sentences else error_pattern(evidence.candidate, evidence.failing)
     rounded = [s.sentence.replace("{tensor}", evidence.tensor) for s in probed if s.of_accuracy]
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes), next(iter(rounded), None))
 
