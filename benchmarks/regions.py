@@ -113,17 +113,17 @@ def compare(fault: Fault | Unseen, runner: PartRunner, check: str) -> Row:
     failed = sorted((case for case, _, _ in item_cases.failed), key=lambda case: case.key)
     judge, start = judge_of(runner, check, kinds), process_time()
     with quiet(runner.warned):
-        inquiry = RegionSearch(
+        search = RegionSearch(
             runner.references, judge, seconds=60, arranged=check == "memory_layout", closed=check == "rejection"
         )
-        rule = inquiry.rule(failed[0], failed, item_cases.passed)
+        rule = search.rule(failed[0], failed, item_cases.passed)
         row = Row(fault.name, f"{runner.title}::{check}", None if rule is None else rule.words, fault.trigger.words)
-        row.asked, row.seconds = inquiry.asked, process_time() - start
+        row.asked, row.seconds = search.asked, process_time() - start
         if rule is not None:
             row.evidence = (rule.failed, rule.passed)
             row.inside, row.configurations = rule.inside, rule.configurations
             if not rule.configurations and not rule.inside:
-                held_against = zip(inquiry.evidence.cases, inquiry.evidence.failed, strict=True)
+                held_against = zip(search.labelled.cases, search.labelled.failed, strict=True)
                 row.contradicted = sum(rule.holds(case) != bad for case, bad in held_against)
             weigh(fault, runner, check, rule, judge, row)
     return row

@@ -24,6 +24,7 @@ from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration, rounded
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Space
 from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
 from backproof.reference import channels as algebra
@@ -505,6 +506,12 @@ class BatchNorm(Layer):
         from backproof.reference.mistakes import batchnorm as catalogue
 
         return catalogue.MISTAKES
+
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import batchnorm as own
+
+        return own.PROBES
 
     def traits(self) -> Traits:
         """What may be said of its cases."""

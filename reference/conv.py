@@ -22,6 +22,7 @@ from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
 from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
@@ -105,12 +106,7 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
 
 
 #: The parameters that say in which of the declared ways an option is written.
-INDICES = {
-    "stride": "stride_form",
-    "dilation": "dilation_form",
-    "padding": "padding_form",
-    "padding_mode": "mode",
-}
+INDICES = {"stride": "stride_form", "dilation": "dilation_form", "padding": "padding_form", "padding_mode": "mode"}
 
 
 class Conv(Layer):
@@ -578,6 +574,12 @@ class Conv(Layer):
         from backproof.reference.mistakes import conv as catalogue
 
         return catalogue.MISTAKES
+
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import conv as own
+
+        return own.PROBES
 
     def traits(self) -> Traits:
         """What may be said of its cases."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.explaining.budget import now
-from backproof.conformance.explaining.error_pattern import site
-from backproof.conformance.explaining.probes import PROBES
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.error_pattern import error_pattern
+from backproof.conformance.explaining.probes import probes_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import results
 from backproof.conformance.explaining.simulate import Simulated
 from backproof.conformance.judging.item_cases import FailedCase
@@ -23,6 +23,7 @@ from backproof.conformance.judging.properties.several_calls import own_rounding,
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.results import Discrepancy
 
 #: So many failing and passing cases a mistake has to account for.
@@ -118,13 +119,14 @@ def diagnose(
             mistakes = _spoken_of(mistakes, evidence) or mistakes
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
-        probed = [probe for probe in PROBES if now() < until and _holds(probe, evidence)]
+        probes = probes_of(evidence.failing[0][1].layer)
+        probed = [probe for probe in probes if now() < until and _holds(probe, evidence)]
         sentences = [probe.sentence.replace("{tensor}", evidence.tensor) for probe in probed]
         sentences = sentences or _rounded_alike(evidence, inexact)
     # The steps of the backward say nothing of a result of the forward.
     backward = evidence.tensor.startswith("d") or evidence.property_.compares_calls
     step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
-    where = () if sentences else site(evidence.candidate, evidence.failing)
+    where = () if sentences else error_pattern(evidence.candidate, evidence.failing)
     rounded = [s.sentence.replace("{tensor}", evidence.tensor) for s in probed if s.of_accuracy]
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes), next(iter(rounded), None))
 

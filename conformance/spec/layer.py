@@ -11,6 +11,7 @@ from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.contract import Contract, Signature
 from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.precision import PRECISIONS, Precision
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
 
@@ -235,6 +236,10 @@ class Layer(ABC):
 
     def mistakes(self) -> Sequence[Mistake]:
         """Known ways to be wrong in this layer, the simplest first."""
+        return ()
+
+    def probes(self) -> Sequence[Probe]:
+        """Causes of failures that only this layer can have, shown by further calls of the implementation."""
         return ()
 
     def traits(self) -> Traits | None:

@@ -10,10 +10,9 @@ from itertools import combinations
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
-from backproof.conformance.explaining.probes.held import Snapshot
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.snapshot import Snapshot
 from backproof.conformance.explaining.probes.trials import (
-    ARRAYS,
     Results,
     alike,
     arrays_of,
@@ -26,6 +25,8 @@ from backproof.conformance.explaining.probes.trials import (
 )
 from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 CHECKS = ("repeatability",)
 #: So many shapes are tried for one that the candidate has not been asked before; which, depends on the case.
@@ -143,6 +144,10 @@ def _restored(of_passed: str | None, failing: FailingCase, case: Case) -> bool |
     return bool(pair) and alike(*pair)
 
 
+def _backward_changes(name: str, failing: FailingCase) -> bool:
+    return _everywhere(partial(_restored, name))(failing)
+
+
 def _repeats(failing: FailingCase, case: Case) -> bool:
     """Whether a second backward on one cache gives the same."""
     found = _of_tensor(_again(failing.candidate, case, [case] * 2), failing.found.tensor)
@@ -206,6 +211,10 @@ def _last(name: str, failing: FailingCase, case: Case) -> bool | None:
     if not expected:
         return False
     return None if alike(pair[0], expected[0]) else alike(pair[1], expected[0])
+
+
+def _computed_with_the_last(name: str, failing: FailingCase) -> bool:
+    return _everywhere(partial(_last, name))(failing)
 
 
 replaced_by_a_forward = _everywhere(partial(_replaced_by, backward=False))
@@ -285,7 +294,7 @@ def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
     array = case.arrays.get(name)
     if tensor is None or array is None or case.flaw is not None:
         return False
-    start = 1 + int(1000 * float(np.abs(case.array("x")).sum())) % SHAPES
+    start = 1 + int(1000 * float(np.abs(case.array(reference.layer.contract.arrays[0])).sum())) % SHAPES
     for by in range(start, start + FRESH):
         parameters = case.configuration.parameters
         for parameter, value in parameters.items():
@@ -310,90 +319,86 @@ def _changed_by_backward(failing: FailingCase) -> bool:
     return failing.found.kind == "state" and "_backward returns" in failing.found.message
 
 
-CALLS: tuple[Probe, ...] = (
-    Probe(
-        "{tensor} is added to what the backward before has left: the second one on a cache gives the sum of both.",
-        CHECKS,
-        adds_up,
-    ),
-    Probe(
-        "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives that "
-        "sum.",
-        CHECKS,
-        adds_turned,
-    ),
-    Probe("{tensor} is zero in every second backward on a cache.", CHECKS, gives_zeros),
-    Probe(
-        "{tensor} is that of an earlier dout: what the first backward made, of dout or of the gradient, is kept and "
-        "taken again in a later one.",
-        CHECKS,
-        gives_the_first,
-    ),
-    *(
+def calls(contract: Contract) -> tuple[Probe, ...]:
+    """What may be left behind by one call and found by another."""
+    return (
         Probe(
-            f"The backward changes {name} where it lies, and the cache refers to it: a second backward computes with "
+            "{tensor} is added to what the backward before has left: the second one on a cache gives the sum of both.",
+            CHECKS,
+            adds_up,
+        ),
+        Probe(
+            "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives "
+            "that sum.",
+            CHECKS,
+            adds_turned,
+        ),
+        Probe("{tensor} is zero in every second backward on a cache.", CHECKS, gives_zeros),
+        Probe(
+            "{tensor} is that of an earlier dout: what the first backward made, of dout or of the gradient, is kept "
+            "and taken again in a later one.",
+            CHECKS,
+            gives_the_first,
+        ),
+        *of_each(
+            contract.arrays,
+            "The backward changes {name} where it lies, and the cache refers to it: a second backward computes with "
             "other numbers.",
             CHECKS,
-            _everywhere(partial(_restored, name)),
-        )
-        for name in ARRAYS
-    ),
-    Probe(
-        "The backward changes what its cache holds: a second backward computes with other numbers.",
-        CHECKS,
-        _changes_cache,
-    ),
-    *(
+            _backward_changes,
+        ),
         Probe(
-            f"{{tensor}} is computed with the {name} of the last forward, whichever forward is pulled back: it is kept "
+            "The backward changes what its cache holds: a second backward computes with other numbers.",
+            CHECKS,
+            _changes_cache,
+        ),
+        *of_each(
+            contract.arrays,
+            "{tensor} is computed with the {name} of the last forward, whichever forward is pulled back: it is kept "
             "on the layer, or in a buffer that all caches share.",
             CHECKS,
-            _everywhere(partial(_last, name)),
-        )
-        for name in ARRAYS
-    ),
-    Probe(
-        "A later forward replaces what this backward needs: it is kept on the layer, or in a buffer that all caches "
-        "share, and not in a cache of its own.",
-        CHECKS,
-        replaced_by_a_forward,
-    ),
-    Probe(
-        "Another call's backward replaces what this backward needs: it is kept on the layer, or in a buffer that all "
-        "caches share.",
-        CHECKS,
-        _replaced_by_a_backward,
-    ),
-    Probe(
-        "{tensor} is added to an array that no call sets back to zero: every call has the sum of all before it.",
-        (),
-        never_zeroed,
-    ),
-    Probe(
-        "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
-        (),
-        by_turns,
-    ),
-    Probe(
-        "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",
-        (),
-        partly_stale,
-    ),
-    Probe("{tensor} is that of the call before.", (), stale),
-    *(
+            _computed_with_the_last,
+        ),
         Probe(
-            f"{{tensor}} is computed with the {name} of an earlier call of the same shape: it is kept, and not renewed "
-            f"when {name} changes.",
+            "A later forward replaces what this backward needs: it is kept on the layer, or in a buffer that all "
+            "caches share, and not in a cache of its own.",
+            CHECKS,
+            replaced_by_a_forward,
+        ),
+        Probe(
+            "Another call's backward replaces what this backward needs: it is kept on the layer, or in a buffer "
+            "that all caches share.",
+            CHECKS,
+            _replaced_by_a_backward,
+        ),
+        Probe(
+            "{tensor} is added to an array that no call sets back to zero: every call has the sum of all before it.",
             (),
-            partial(_kept_from_the_first, name),
-        )
-        for name in ARRAYS
-    ),
-    Probe("{tensor} is changed by the backward: it is the forward's to update.", (), _changed_by_backward),
-    Probe(
-        "{tensor} is not the same in equal calls: one call leaves something behind for the next, or memory is never "
-        "written.",
-        CHECKS,
-        _unsteady,
-    ),
-)
+            never_zeroed,
+        ),
+        Probe(
+            "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
+            (),
+            by_turns,
+        ),
+        Probe(
+            "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",
+            (),
+            partly_stale,
+        ),
+        Probe("{tensor} is that of the call before.", (), stale),
+        *of_each(
+            contract.arrays,
+            "{tensor} is computed with the {name} of an earlier call of the same shape: it is kept, and not renewed "
+            "when {name} changes.",
+            (),
+            _kept_from_the_first,
+        ),
+        Probe("{tensor} is changed by the backward: it is the forward's to update.", (), _changed_by_backward),
+        Probe(
+            "{tensor} is not the same in equal calls: one call leaves something behind for the next, or memory is "
+            "never written.",
+            CHECKS,
+            _unsteady,
+        ),
+    )

@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import alike, both, complaints, is_right, results
 from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.probe import Probe
 
 CHECKS = ("linearity",)
 #: Factors that are far above and far below what anybody clips at; the same in 16 bits.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
 
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import absent, alike, results, right_of
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 RETURNED = re.compile(r"returned (\d+) results, must return (\d+)")
 SCALAR = re.compile(r"is the scalar (?:np\.\w+\()?([-+.\deinfa]+)\)?, must be an array")
@@ -123,7 +124,13 @@ def _wrong_axes(failing: FailingCase) -> bool:
 def _of_shape(name: str, failing: FailingCase) -> bool:
     """Whether it has an array's shape that is not its own, and nothing else explains it."""
     found, array = _shapes(failing), failing.case.arrays.get(name)
-    if found is None or array is None or found[0].shape != failing.candidate.in_layout(name, array).shape:
+    # Too much has the shape of a vector for that to say anything.
+    if (
+        found is None
+        or array is None
+        or array.ndim < 2
+        or found[0].shape != failing.candidate.in_layout(name, array).shape
+    ):
         return False
     return not _unsummed(failing) and not _exchanged(failing)
 
@@ -188,64 +195,76 @@ def _integers(failing: FailingCase) -> bool:
     return found is not None and found[0].startswith(("int", "uint", "bool"))
 
 
-FORMS: tuple[Probe, ...] = (
-    Probe("{tensor} is None, though the array that it is the gradient of was passed.", (), _of_kind("result", _none)),
-    Probe(
-        "Where an array is None its gradient has no place in what is returned: the place must hold None.",
-        (),
-        _of_kind("result", _moved_up),
-    ),
-    Probe(
-        "The backward returns fewer gradients than the forward takes arrays.",
-        (),
-        _of_kind("result", _too_few),
-    ),
-    Probe(
-        "{tensor} is one number, the sum over all axes: the last one must not be summed.",
-        (),
-        _of_kind("result", _scalar),
-    ),
-    Probe("The gradients are right, but returned in another order than that of the forward's arrays.", (), _exchanged),
-    Probe(
-        "{tensor} has the right numbers, but has lost an axis of size 1: by squeeze(), or by an index for a slice.",
-        (),
-        _axis_lost,
-    ),
-    Probe(
-        "{tensor} has the right numbers and an axis of size 1 too many: what is summed over is kept (keepdims), or an "
-        "axis that was put in is not taken out.",
-        (),
-        _axis_kept,
-    ),
-    Probe("{tensor} is transposed: its axes are in another order.", (), _transposed),
-    Probe(
-        "{tensor} is not summed over all axes that it must be summed over: some are left.",
-        (),
-        _unsummed,
-    ),
-    Probe("{tensor} sums dout over the wrong axes.", (), _wrong_axes),
-    Probe(
-        "{tensor} is repeated along an axis on which it has size 1: it is broadcast against something larger.",
-        (),
-        _repeated,
-    ),
-    Probe("{tensor} has the right numbers in the wrong shape: it is not reshaped at the end.", (), _flattened),
-    *(
-        Probe(f"{{tensor}} has the shape of {name}, not its own.", (), partial(_of_shape, name))
-        for name in ("x", "w", "dout")
-    ),
-    Probe(
-        "{tensor} is float64 whatever x is: an array is made without a dtype (np.zeros, np.empty), or a float64 number "
-        "or array takes part in its computation.",
-        (),
-        _float64,
-    ),
-    Probe("{tensor} has the dtype of x, not that of the parameter that it is the gradient of.", (), _of_x),
-    Probe(
-        "{tensor} is left in float32, in which it is computed: it is not converted back to the dtype of its array.",
-        (),
-        _in_float32,
-    ),
-    Probe("{tensor} is computed in a shorter format than that of its array.", (), _shortened),
-    Probe("{tensor} is an array of integers.", (), _integers),
-)
+def forms(contract: Contract) -> tuple[Probe, ...]:
+    """How a result of this contract may have the wrong form."""
+    return (
+        Probe(
+            "{tensor} is None, though the array that it is the gradient of was passed.", (), _of_kind("result", _none)
+        ),
+        Probe(
+            "Where an array is None its gradient has no place in what is returned: the place must hold None.",
+            (),
+            _of_kind("result", _moved_up),
+        ),
+        Probe(
+            "The backward returns fewer gradients than the forward takes arrays.",
+            (),
+            _of_kind("result", _too_few),
+        ),
+        Probe(
+            "{tensor} is one number, the sum over all axes: the last one must not be summed.",
+            (),
+            _of_kind("result", _scalar),
+        ),
+        Probe(
+            "The gradients are right, but returned in another order than that of the forward's arrays.", (), _exchanged
+        ),
+        Probe(
+            "{tensor} has the right numbers, but has lost an axis of size 1: by squeeze(), or by an index for a slice.",
+            (),
+            _axis_lost,
+        ),
+        Probe(
+            "{tensor} has the right numbers and an axis of size 1 too many: what is summed over is kept (keepdims), "
+            "or an axis that was put in is not taken out.",
+            (),
+            _axis_kept,
+        ),
+        Probe("{tensor} is transposed: its axes are in another order.", (), _transposed),
+        Probe(
+            "{tensor} is not summed over all axes that it must be summed over: some are left.",
+            (),
+            _unsummed,
+        ),
+        Probe("{tensor} sums dout over the wrong axes.", (), _wrong_axes),
+        Probe(
+            "{tensor} is repeated along an axis on which it has size 1: it is broadcast against something larger.",
+            (),
+            _repeated,
+        ),
+        Probe("{tensor} has the right numbers in the wrong shape: it is not reshaped at the end.", (), _flattened),
+        *of_each(
+            (*contract.arrays, "dout"),
+            "{tensor} has the shape of {name}, not its own.",
+            (),
+            _of_shape,
+        ),
+        Probe(
+            f"{{tensor}} is float64 whatever {contract.arrays[0]} is: an array is made without a dtype (np.zeros, "
+            "np.empty), or a float64 number or array takes part in its computation.",
+            (),
+            _float64,
+        ),
+        Probe(
+            f"{{tensor}} has the dtype of {contract.arrays[0]}, not that of the parameter that it is the gradient of.",
+            (),
+            _of_x,
+        ),
+        Probe(
+            "{tensor} is left in float32, in which it is computed: it is not converted back to the dtype of its array.",
+            (),
+            _in_float32,
+        ),
+        Probe("{tensor} is computed in a shorter format than that of its array.", (), _shortened),
+        Probe("{tensor} is an array of integers.", (), _integers),
+    )

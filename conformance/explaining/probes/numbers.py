@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from backproof.conformance.explaining.accuracy import in_words
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import both, complaints, filled, grown, is_right, results, right_of
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.precision import PRECISIONS
+from backproof.conformance.spec.probe import Probe
 
 EMPTY = re.compile(r"Mean of empty slice|Degrees of freedom")
 DIVISION = re.compile(r"divide by zero encountered in|invalid value encountered in (scalar )?(divide|reciprocal)")
@@ -133,29 +135,32 @@ def _right_where_small(failing: FailingCase) -> bool:
     return found is not None and failing.check in found and is_right(failing, case, failing.check, found[failing.check])
 
 
-NUMBERS: tuple[Probe, ...] = (
-    Probe("{tensor} has a mean over nothing: 0 is divided by 0.", (), _complains(EMPTY)),
-    Probe("Something on the way to {tensor} is divided by 0 in these cases.", (), _complains(DIVISION)),
-    Probe("The root of a negative number is taken on the way to {tensor}.", (), _complains(ROOT)),
-    Probe("A number on the way to {tensor} is too large for its format.", (), _complains(OVERFLOW)),
-    Probe(
-        "{tensor} has memory in it that was never written: it is made with np.empty, where np.zeros is needed.",
-        (),
-        _marked,
-    ),
-    *(
-        Probe(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_), of_accuracy=True)
-        for format_ in ("float32", "float16", "bfloat16")
-    ),
-    Probe(
-        "{tensor} has float32's accuracy: something on the way to it is float32, or a sum is kept in it.",
-        (),
-        _in_float32,
-        of_accuracy=True,
-    ),
-    Probe(
-        "A sum behind {tensor} is kept in the 16 bits of x, in whole or from block to block: a long one sticks.",
-        (),
-        _right_where_small,
-    ),
-)
+def numbers(contract: Contract) -> tuple[Probe, ...]:
+    """Why a number may be none, or not exact enough."""
+    return (
+        Probe("{tensor} has a mean over nothing: 0 is divided by 0.", (), _complains(EMPTY)),
+        Probe("Something on the way to {tensor} is divided by 0 in these cases.", (), _complains(DIVISION)),
+        Probe("The root of a negative number is taken on the way to {tensor}.", (), _complains(ROOT)),
+        Probe("A number on the way to {tensor} is too large for its format.", (), _complains(OVERFLOW)),
+        Probe(
+            "{tensor} has memory in it that was never written: it is made with np.empty, where np.zeros is needed.",
+            (),
+            _marked,
+        ),
+        *(
+            Probe(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_), of_accuracy=True)
+            for format_ in ("float32", "float16", "bfloat16")
+        ),
+        Probe(
+            "{tensor} has float32's accuracy: something on the way to it is float32, or a sum is kept in it.",
+            (),
+            _in_float32,
+            of_accuracy=True,
+        ),
+        Probe(
+            f"A sum behind {{tensor}} is kept in the 16 bits of {contract.arrays[0]}, in whole or from block to block: "
+            "a long one sticks.",
+            (),
+            _right_where_small,
+        ),
+    )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import combinations
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Crashed, Refused
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
-from backproof.conformance.explaining.probes.trials import ARRAYS, Results, alike, arrays_of, both
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, both
 from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 PURITY, ALIASING = ("purity",), ("aliasing",)
 SHARES = re.compile(r"shares memory with (\w+)")
@@ -141,8 +142,8 @@ def _gathered(case: Case, change: Changed) -> bool:
     return False
 
 
-def _times(name: str) -> Callable[[Case, Changed], bool]:
-    """Whether it was multiplied by an array along one of its axes."""
+def _multiplied_by(name: str, failing: FailingCase) -> bool:
+    """Whether it was multiplied by this array along one of its axes."""
 
     def holds(case: Case, change: Changed) -> bool:
         _, before, after, _ = change
@@ -156,7 +157,7 @@ def _times(name: str) -> Callable[[Case, Changed], bool]:
                     return True
         return False
 
-    return holds
+    return _always(holds)(failing)
 
 
 def _outside(failing: FailingCase) -> bool:
@@ -200,55 +201,58 @@ def _overwritten(by: str) -> Callable[[FailingCase], bool]:
     return judge
 
 
-OWNERSHIP: tuple[Probe, ...] = (
-    Probe("Something is written outside {tensor}, to memory that is not the layer's.", PURITY, _outside),
-    Probe("{tensor} is overwritten with its own gradient.", PURITY, _always(_is_result(lambda name: f"d{name}"))),
-    Probe("{tensor} is overwritten with out.", PURITY, _always(_is_result(lambda name: "out"))),
-    Probe(
-        "{tensor} is changed by a multiple of its gradient: an optimizer's step, which is no part of the layer.",
-        PURITY,
-        _by_one_factor(_step),
-    ),
-    Probe(
-        "{tensor} is multiplied by a number where it lies: copy it first.",
-        PURITY,
-        _by_one_factor(lambda change: (change[2], change[1])),
-    ),
-    *(
-        Probe(f"{{tensor}} is multiplied by {name} where it lies: copy it first.", PURITY, _always(_times(name)))
-        for name in ("gamma",)
-    ),
-    Probe("{tensor} has its mean subtracted where it lies (x -= mean): copy it first.", PURITY, _always(_centred)),
-    Probe("{tensor} is turned around where it lies: copy it first.", PURITY, _always(_turned)),
-    Probe("{tensor} is set to zero.", PURITY, _always(_all_cleared)),
-    Probe(
-        "Entries of {tensor} are set to zero where they lie: np.require and np.ascontiguousarray do not always copy.",
-        PURITY,
-        _always(_cleared),
-    ),
-    Probe(
-        "{tensor} is added up where it lies, along an axis into the first entries: np.require and "
-        "np.ascontiguousarray do not always copy.",
-        PURITY,
-        _always(_gathered),
-    ),
-    *(
+def ownership(contract: Contract) -> tuple[Probe, ...]:
+    """What may be written to, or returned, that is not the implementation's own memory."""
+    return (
+        Probe("Something is written outside {tensor}, to memory that is not the layer's.", PURITY, _outside),
+        Probe("{tensor} is overwritten with its own gradient.", PURITY, _always(_is_result(lambda name: f"d{name}"))),
+        Probe("{tensor} is overwritten with out.", PURITY, _always(_is_result(lambda name: "out"))),
         Probe(
-            f"{{tensor}} lies in the memory of {name}: it is a view of it, or is written over it.",
+            "{tensor} is changed by a multiple of its gradient: an optimizer's step, which is no part of the layer.",
+            PURITY,
+            _by_one_factor(_step),
+        ),
+        Probe(
+            "{tensor} is multiplied by a number where it lies: copy it first.",
+            PURITY,
+            _by_one_factor(lambda change: (change[2], change[1])),
+        ),
+        *of_each(
+            contract.arrays,
+            "{tensor} is multiplied by {name} where it lies: copy it first.",
+            PURITY,
+            _multiplied_by,
+        ),
+        Probe("{tensor} has its mean subtracted where it lies (x -= mean): copy it first.", PURITY, _always(_centred)),
+        Probe("{tensor} is turned around where it lies: copy it first.", PURITY, _always(_turned)),
+        Probe("{tensor} is set to zero.", PURITY, _always(_all_cleared)),
+        Probe(
+            "Entries of {tensor} are set to zero where they lie: np.require and np.ascontiguousarray do not always "
+            "copy.",
+            PURITY,
+            _always(_cleared),
+        ),
+        Probe(
+            "{tensor} is added up where it lies, along an axis into the first entries: np.require and "
+            "np.ascontiguousarray do not always copy.",
+            PURITY,
+            _always(_gathered),
+        ),
+        *of_each(
+            ("dout", *contract.arrays, *contract.state),
+            "{tensor} lies in the memory of {name}: it is a view of it, or is written over it.",
             ALIASING,
-            partial(_shares, name),
-        )
-        for name in ("dout", *ARRAYS, "running_mean", "running_var")
-    ),
-    Probe("{tensor} lies in the memory of another gradient.", ALIASING, _shares_gradient),
-    Probe(
-        "{tensor} is returned in a workspace of the layer, which the next call fills again: return a copy.",
-        ALIASING,
-        _overwritten("layer"),
-    ),
-    Probe(
-        "{tensor} is returned in a buffer of the cache, which the next backward on it fills again: return a copy.",
-        ALIASING,
-        _overwritten("cache"),
-    ),
-)
+            _shares,
+        ),
+        Probe("{tensor} lies in the memory of another gradient.", ALIASING, _shares_gradient),
+        Probe(
+            "{tensor} is returned in a workspace of the layer, which the next call fills again: return a copy.",
+            ALIASING,
+            _overwritten("layer"),
+        ),
+        Probe(
+            "{tensor} is returned in a buffer of the cache, which the next backward on it fills again: return a copy.",
+            ALIASING,
+            _overwritten("cache"),
+        ),
+    )

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from backproof.conformance.adapter.candidate import Allocate, Crashed, Refused
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
-from backproof.conformance.explaining.probes.trials import ARRAYS, alike, crash_of, results, with_array
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.trials import alike, crash_of, results, with_array
 from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.memory_layouts import laid_out
+from backproof.conformance.spec.probe import Probe, of_each
 
 CHECKS = ("memory_layout",)
 
@@ -176,64 +178,56 @@ def _written(name: str, failing: FailingCase) -> bool:
     return name in kept and not np.array_equal(kept[name], view)
 
 
-NAMES = ("dout", *ARRAYS)
-
-STRIDES: tuple[Probe, ...] = (
-    *(
-        Probe(
-            f"In these layouts the numbers of {name} are taken as they lie in memory, one behind the other: its "
+def strides(contract: Contract) -> tuple[Probe, ...]:
+    """How the memory of this contract's arrays may be misread."""
+    return (
+        *of_each(
+            ("dout", *contract.arrays),
+            "In these layouts the numbers of {name} are taken as they lie in memory, one behind the other: its "
             "strides are ignored.",
             CHECKS,
-            partial(_misread, _as_it_lies, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(f"{name} has negative strides, and is read forwards.", CHECKS, partial(_misread, _forwards, name))
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"Where {name} begins in its memory is ignored: it is read from the start of the buffer that it is a view "
-            "of.",
+            partial(_misread, _as_it_lies),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "{name} has negative strides, and is read forwards.",
             CHECKS,
-            partial(_misread, _from_the_start, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"Of an expanded {name}, with a stride of 0, the entries that lie in one place are counted once.",
+            partial(_misread, _forwards),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "Where {name} begins in its memory is ignored: it is read from the start of the buffer that it is a "
+            "view of.",
             CHECKS,
-            partial(_misread, _once, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"An expanded {name}, with a stride of 0, is taken for one number that stands everywhere.",
+            partial(_misread, _from_the_start),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "Of an expanded {name}, with a stride of 0, the entries that lie in one place are counted once.",
             CHECKS,
-            partial(_misread, _constant, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"{name} is written to where it lies, and with a stride of 0 several of its entries lie in one place.",
+            partial(_misread, _once),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "An expanded {name}, with a stride of 0, is taken for one number that stands everywhere.",
             CHECKS,
-            partial(_written, name),
-        )
-        for name in NAMES
-    ),
-    Probe(
-        "A stride of 0 is taken for a sign that there is nothing to do: {tensor} does not depend on any number, and is "
-        "left as it was allocated.",
-        CHECKS,
-        _left_alone,
-    ),
-    Probe(
-        "It depends on the strides of axes of size 1, which mean nothing and may be anything.",
-        CHECKS,
-        _trusts_ones,
-    ),
-)
+            partial(_misread, _constant),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "{name} is written to where it lies, and with a stride of 0 several of its entries lie in one place.",
+            CHECKS,
+            _written,
+        ),
+        Probe(
+            "A stride of 0 is taken for a sign that there is nothing to do: {tensor} does not depend on any number, "
+            "and is left as it was allocated.",
+            CHECKS,
+            _left_alone,
+        ),
+        Probe(
+            "It depends on the strides of axes of size 1, which mean nothing and may be anything.",
+            CHECKS,
+            _trusts_ones,
+        ),
+    )

@@ -9,14 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Crashed, Refused
-from backproof.conformance.explaining.probes.probe import FailingCase
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.judging.properties.several_calls import tolerance_of_wrong
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.precision import PRECISIONS
 
-#: The arrays that a layer may have, by the names that they have in every layer.
-ARRAYS = ("x", "w", "b", "gamma", "beta")
 #: How far apart two computations of one number may be, relative to the largest.
 CLOSE = 1e-9
 
@@ -93,6 +91,11 @@ def is_right(failing: FailingCase, case: Case, tensor: str, result: Array) -> bo
 def with_array(case: Case, name: str, array: Array | None) -> Case:
     """The case with one array exchanged, plain in memory."""
     return replace(case.with_arrays({**case.arrays, name: array}, case.origin), layouts={})
+
+
+def with_options(case: Case, **options: object) -> Case:
+    """The case with other values of these options."""
+    return replace(case, configuration=replace(case.configuration, options={**case.options, **options}))
 
 
 def larger(reference: Reference, configuration: Configuration, by: int = 1) -> Iterator[tuple[str, Configuration]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.suspects.right import Linear
+from tests.faulty.right import Linear
 
 # --- numbers
 

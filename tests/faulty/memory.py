@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tests.suspects.right import Linear
+from tests.faulty.right import Linear
 
 
 class OverwritesX(Linear):

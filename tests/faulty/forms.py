@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.suspects.right import Checked, Linear, Optional, Stacked
+from tests.faulty.right import Checked, Linear, Optional, Stacked
 
 # --- errors
 
