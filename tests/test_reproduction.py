@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +25,7 @@ from backproof.conformance.judging.kept import Store
 from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.reporting.scripts import Reproductions, literals, sums
-from backproof.conformance.reporting.scripts.memory import REBUILT
+from backproof.conformance.reporting.scripts.sources import bare, sources_of
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.layer import Space
 from backproof.conformance.spec.memory_layouts import LAYOUTS, arranged
@@ -488,9 +489,10 @@ def cases(layer: str, rank: int) -> Iterator[Case]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
-    from numpy.lib.stride_tricks import as_strided
-
-    assert REBUILT.keys() == LAYOUTS.keys()
+    imports, texts = sources_of(LAYOUTS[layout])
+    space: dict[str, Any] = {}
+    exec("\n".join(["import numpy as np", *imports, *texts]), space)
+    made = space[LAYOUTS[layout].__name__]
     tried = 0
     for case in cases("conv", 2):
         for name in ("x", "w", "dout"):
@@ -498,10 +500,7 @@ def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
             array = arrays.arrays[name]
             if not arrays.layouts or array is None:
                 continue
-            lines = "\n".join(f"    {line}" for line in REBUILT[layout](array))
-            space = {"np": np, "as_strided": as_strided}
-            exec(f"def made(a):\n{lines}", space)
-            got, wanted = space["made"](array), LAYOUTS[layout](array)  # type: ignore[operator]
+            got, wanted = made(array), LAYOUTS[layout](array)
             assert np.array_equal(got, wanted)
             assert (got.strides, got.flags.writeable, got.dtype) == (
                 wanted.strides,
@@ -511,6 +510,24 @@ def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
             assert around(got) == around(wanted)
             tried += 1
     assert tried
+
+
+def test_a_function_in_a_script_needs_numpy_alone() -> None:
+    def names_what_a_script_lacks() -> object:
+        return replace
+
+    with pytest.raises(NameError, match="needs replace"):
+        sources_of(names_what_a_script_lacks)
+
+
+def test_a_function_in_a_script_has_no_annotations() -> None:
+    lines = [
+        "@staticmethod",
+        "def f(a: Array, *, b: int = 2) -> Iterator[str]:",
+        "    found: dict[str, Array] = {}  # type: ignore[x]",
+        "    yield from found",
+    ]
+    assert bare("\n".join(lines)).splitlines() == ["def f(a, *, b=2):", "    found = {}", "    yield from found"]
 
 
 def around(view: Array) -> bytes:

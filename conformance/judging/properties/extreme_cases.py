@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backproof.conformance.adapter.candidate import Candidate
-from backproof.conformance.judging.properties.property import OneItem
+from backproof.conformance.judging.properties.property import OneItem, ScriptWriter
 from backproof.conformance.judging.properties.tensors import TENSORS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
@@ -32,6 +32,10 @@ class ExtremeCases(OneItem):
             if status in found.values():
                 return status
         return Status.LEFT_OUT
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Compares the result that is wrong with what it must be."""
+        return TENSORS.script(writer, item)
 
 
 def _plain(case: Case, reference: Reference) -> Case | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
-from backproof.conformance.judging.properties.property import OneItem
+from backproof.conformance.judging.properties.property import OneItem, ScriptWriter
 from backproof.conformance.judging.properties.several_calls import (
     comparable,
     complete_forward,
@@ -39,11 +39,7 @@ class Linearity(OneItem):
 
     def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
         """Compares the gradients of four cotangents."""
-        u = case.array("dout")
-        if not (np.rint(u) == u).all() or np.abs(u).max(initial=0.0) > LARGEST or not u.any():
-            u = np.resize(U, u.shape)
-        v = np.resize(V, u.shape)
-        a = A_LOW if case.precision.low else A
+        a, u, v = _combination(case)
         combination = f"dout = {a:g} u + {B:g} v"
         if u.size <= MOST_SHOWN:
             combination += f" (u = {_written(u, candidate)}, v = {_written(v, candidate)})"
@@ -82,6 +78,55 @@ class Linearity(OneItem):
             if found is not None:
                 return found
         return Status.RIGHT if judged else Status.LEFT_OUT
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Compares a gradient for the cotangents 0, u, v and A u + B v."""
+        case, reference, candidate, tensor = writer.case, writer.reference, writer.candidate, writer.tensor
+        a, u, v = _combination(case)
+        one, other, both = (case.with_dout(dout) for dout in (u, v, a * u + B * v))
+        bounds = [reference.expected(question).bounds[tensor] for question in (both, one, other)]
+        tolerance = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, a, B), bounds, strict=True) if r is not None)
+        if np.any(tolerance):
+            first, second = (reference.expected(question).tensors[tensor] for question in (one, other))
+            tolerance = tolerance + 2.0**-51 * (abs(a * first) + abs(B * second))
+        writer.numbers(case)
+        writer.comment("The backward is linear in dout: f(0) = 0, and f(A u + B v) = A f(u) + B f(v).")
+        writer.lines.append(f"A, B = {a:g}, {B:g}")
+        writer.array("u", candidate.in_layout("dout", u))
+        writer.array("v", candidate.in_layout("dout", v))
+        writer.comment("How far off rounding alone may have it.")
+        apart = np.asarray(tolerance)
+        writer.tolerance("tolerance", candidate.in_layout(tensor, apart) if apart.ndim else apart)
+        writer.calls(case.configuration)
+        dout = case.arrays["dout"]
+        assert dout is not None
+        writer.lines += [
+            "",
+            "",
+            "def pulled_back(dout):",
+            f'    """{tensor} for this dout, by a forward of its own."""',
+            f"    results, cache = forward({writer.passes()})",
+            f"    gradients = backward(dout.astype({writer.dtype(dout)}), cache)",
+            f'    return read("{tensor}", gradients["{tensor}"]).astype("float64")',
+        ]
+        writer.judge = [
+            "    zero, one, other, both = [pulled_back(d) for d in (0 * u, u, v, A * u + B * v)]",
+            f'    if compare("{tensor} for a dout of zeros", zero, 0 * one, 0):',
+            "        return 1",
+            "    if np.isfinite(one).all() and np.isfinite(other).all() and not np.isfinite(both).all():",
+            f'        print("{tensor} is finite for u and v, and not for A u + B v.")',
+            "        return 1",
+            f'    return compare(f"{tensor} for dout = A u + B v", both, A * one + B * other, tolerance)',
+        ]
+        return True
+
+
+def _combination(case: Case) -> tuple[float, Array, Array]:
+    """A, u and v: u is the case's own dout, where its sums are exact."""
+    u = case.array("dout")
+    if not (np.rint(u) == u).all() or np.abs(u).max(initial=0.0) > LARGEST or not u.any():
+        u = np.resize(U, u.shape)
+    return A_LOW if case.precision.low else A, np.array(u, np.float64), np.resize(V, u.shape)
 
 
 def _written(cotangent: Array, candidate: Candidate) -> str:

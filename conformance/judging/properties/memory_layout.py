@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from backproof.conformance.adapter.candidate import Candidate, Crashed
-from backproof.conformance.judging.properties.property import LeftOut, OneItem
+from backproof.conformance.judging.properties.property import LeftOut, OneItem, ScriptWriter
 from backproof.conformance.judging.properties.several_calls import (
     difference,
-    own_rounding,
     results_of,
-    tolerance_of,
+    tolerance_between,
     tolerances_of,
+    write_tolerance_between,
 )
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-from backproof.conformance.spec.memory_layouts import arranged, choices, laid_out
+from backproof.conformance.spec.memory_layouts import LAYOUTS, arranged, choices, laid_out
 from backproof.conformance.spec.results import Discrepancy, Status
 
 
@@ -46,6 +44,35 @@ class MemoryLayout(OneItem):
                 return outcome
         return outcome
 
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Asks the same arrays twice, plain and in other layouts; it cannot where the case has none."""
+        case, tensor = writer.case, writer.tensor
+        if not case.layouts:
+            return False
+        writer.numbers(case)
+        write_tolerance_between(writer)
+        writer.calls(case.configuration)
+        writer.ask([tensor] if tensor else [])
+        functions = {name: writer.function(LAYOUTS[layout]) for name, layout in case.layouts.items()}
+        writer.lines += [
+            "",
+            "",
+            "#: How arrays lie in memory; one that is not named here is plain.",
+            "layouts = {}",
+        ]
+        writer.taken()
+        writer.copies_by('array = taken(name, layouts[name](array)) if name in layouts else np.array(array, order="C")')
+        asked = f"ask({writer.passes()}, dout)"
+        where = ", ".join(f"{name} in the layout {layout!r}" for name, layout in case.layouts.items())
+        compared = f'compare({f"{tensor} with {where}"!r}, other, plain.astype("float64"), tolerance)'
+        writer.judge = [
+            f"    {'plain = ' if tensor else ''}{asked}",
+            f"    layouts.update({', '.join(f'{name}={function}' for name, function in functions.items())})",
+            f"    {'other = ' if tensor else ''}{asked}",
+            f"    return {compared if tensor else 0}",
+        ]
+        return True
+
 
 def _against(
     plain: Mapping[str, Array], case: Case, candidate: Candidate, reference: Reference
@@ -60,17 +87,14 @@ def _against(
     tolerances = tolerances_of(plain, case, reference)
     if not tolerances:
         raise LeftOut
-    for tensor, tolerance in tolerances.items():
+    for tensor in tolerances:
         if tensor not in results:
             must = "is no array of finite numbers of the right shape and dtype; on plain arrays it is"
             return Discrepancy("value", tensor, f"{tensor}, {named}, {must}.")
         must = f"{named}, but on plain arrays it is"
-        # A wrong number may happen to be right in one order of summation, and not in the other.
-        other = tolerance_of(tensor, results[tensor], case, reference)
-        apart = np.asarray(tolerance) + np.maximum(
-            tolerance if other is None else other, own_rounding(plain[tensor], case)
-        )
-        found = difference(tensor, results[tensor], plain[tensor], apart, candidate, must)
+        tolerance = tolerance_between(tensor, plain[tensor], results[tensor], case, reference)
+        assert tolerance is not None
+        found = difference(tensor, results[tensor], plain[tensor], tolerance, candidate, must)
         if found is not None:
             return found
     return Status.RIGHT

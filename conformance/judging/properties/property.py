@@ -21,15 +21,12 @@ class LeftOut(Exception):
 class ScriptWriter(Protocol):
     """What a property writes its script with: the numbers of a failing case, the calls, and how they are judged.
 
-    `lines` is the script so far, `judge` the body of the function that returns 1 where the fault is there; `give` makes
-    the arrays that are passed. Arrays are written in the candidate's data format.
+    `lines` is the script so far, `judge` the body of the function that returns 1 where the fault is there. Arrays are
+    written in the candidate's data format.
     """
 
     lines: list[str]
     judge: list[str]
-    give: str
-    uses_bfloat16: bool
-    uses_strides: bool
 
     @property
     def case(self) -> Case:
@@ -86,6 +83,9 @@ class ScriptWriter(Protocol):
 
     def copies_by(self, line: str) -> None:
         """Sets the line that copies an array before it is passed."""
+
+    def taken(self) -> None:
+        """Writes the function `taken`: an array as it is; where from_numpy does not take it the case is not judged."""
 
     def dtype(self, array: Array) -> str:
         """An array's dtype as an expression."""
@@ -159,9 +159,9 @@ class Property(ABC):
     def judge(self, case: Case, candidate: Candidate, reference: Reference) -> Judgement:
         """What becomes of each of its items in a case. It calls the candidate, and does not raise for what it finds."""
 
+    @abstractmethod
     def script(self, writer: ScriptWriter, item: str) -> bool:
         """Writes what reproduces a failure of the item; False where that cannot be written."""
-        raise NotImplementedError
 
 
 class OneItem(Property):

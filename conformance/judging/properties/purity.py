@@ -8,7 +8,7 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, Refused
 from backproof.conformance.judging.compare import compare
-from backproof.conformance.judging.properties.property import OneItem
+from backproof.conformance.judging.properties.property import OneItem, ScriptWriter
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.results import Discrepancy, Status
@@ -56,6 +56,50 @@ class Purity(OneItem):
             found = _changed([*watched, "dout"], names, given, before, backward)
             found = found or _overwritten(names, zones, backward)
         return found or Status.RIGHT
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Compares every array, and the bytes around it, after each of the calls."""
+        state, layer = writer.candidate.layer.contract.state, writer.candidate.layer.name
+        writer.numbers(writer.case)
+        writer.calls(writer.case.configuration)
+        comparison = ['        found |= compare(f"{name}, {when}", inner, array, 0)']
+        if state and writer.candidate.signature.state:
+            # It may be updated in place.
+            comparison = [f"        if name not in {state}:", f"    {comparison[0]}"]
+        writer.lines += [
+            "",
+            "",
+            "zones = {}",
+            "",
+            "",
+            "def bordered(name, array):",
+            f'    """A copy with {BORDER} bytes before it and behind it that are nobody\'s."""',
+            f"    zone = np.full(array.size * array.itemsize + {2 * BORDER}, {GUARD:#x}, np.uint8)",
+            f"    inner = zone[{BORDER}:-{BORDER}].view(array.dtype).reshape(array.shape)",
+            "    inner[...] = array",
+            "    zones[name] = zone, inner, array",
+            "    return inner",
+            "",
+            "",
+            "def changed(when):",
+            '    """1 if an array that was passed, or a byte beside one, is not what it was."""',
+            "    found = 0",
+            "    for name, (zone, inner, array) in zones.items():",
+            *comparison,
+            f"        if (zone[:{BORDER}] != {GUARD:#x}).any() or (zone[-{BORDER}:] != {GUARD:#x}).any():",
+            '            print(f"The bytes before the start or behind the end of {name} have changed, {when}.")',
+            "            found = 1",
+            "    return found",
+        ]
+        writer.copies_by("array = bordered(name, array)")
+        writer.judge = [
+            f"    results, cache = forward({writer.passes()})",
+            f'    if changed("after {layer}_forward"):',
+            "        return 1",
+            "    backward(dout, cache)",
+            f'    return changed("after {layer}_backward")',
+        ]
+        return True
 
 
 def _as_passed(candidate: Candidate, name: str, case: Case) -> Array:

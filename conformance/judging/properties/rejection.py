@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
-from backproof.conformance.judging.properties.property import OneItem, overrides
+from backproof.conformance.judging.properties.property import OneItem, ScriptWriter, overrides
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Layer, Space
@@ -44,3 +44,24 @@ class Rejection(OneItem):
             return Status.RIGHT
         sentence = f"{function} accepts {case.flaw.words}. Such a case has no meaning: it must raise an error."
         return Discrepancy("accepted", tensor, sentence)
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Makes the calls, one of which must raise an error."""
+        flaw = writer.case.flaw
+        assert flaw is not None
+        writer.numbers(writer.case)
+        writer.calls(writer.case.configuration)
+        both = f"        backward(dout, forward({writer.passes()})[1])"
+        alone = f"        forward({writer.passes()})"
+        writer.judge = [
+            "    try:",
+            both if flaw.in_backward else alone,
+            "    except (Wrong, KeyboardInterrupt):",
+            "        raise",
+            "    except BaseException as error:",
+            '        print(f"It is rejected, as it must be: {type(error).__name__}: {error}")',
+            "        return 0",
+            f"    print({f'It is accepted, and must raise an error: {flaw.words}.'!r})",
+            "    return 1",
+        ]
+        return True

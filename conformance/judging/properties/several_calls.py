@@ -8,7 +8,7 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Forward
 from backproof.conformance.judging.compare import compare
-from backproof.conformance.judging.properties.property import LeftOut
+from backproof.conformance.judging.properties.property import LeftOut, ScriptWriter
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.layer import Layer
@@ -110,6 +110,27 @@ def _of_some_size(case: Case, reference: Reference) -> Case:
     return case.with_arrays(changed, case.origin)
 
 
+def tolerance_between(tensor: str, one: Array, other: Array, case: Case, reference: Reference) -> Array | float | None:
+    """How far apart rounding alone may have two answers to one question."""
+    tolerance = tolerance_of(tensor, one, case, reference)
+    if tolerance is None:
+        return None
+    # A wrong number may happen to be right in one order of summation, and not in the other.
+    of_other = tolerance_of(tensor, other, case, reference)
+    return tolerance + np.maximum(tolerance if of_other is None else of_other, own_rounding(one, case))
+
+
+def write_tolerance_between(writer: ScriptWriter) -> None:
+    """Writes how far apart rounding alone may have two right answers, where some result differs."""
+    tensor, case, reference = writer.tensor, writer.case, writer.reference
+    if tensor:
+        right = reference.expected(case).tensors[tensor]
+        between = tolerance_between(tensor, right, right, case, reference)
+        tolerance = np.asarray(0.0 if between is None else between)
+        writer.comment("How far apart rounding alone may have two answers.")
+        writer.tolerance("tolerance", writer.candidate.in_layout(tensor, tolerance) if tolerance.ndim else tolerance)
+
+
 def difference(
     tensor: str, got: Array, expected: Array, tolerance: Array | float, candidate: Candidate, must: str
 ) -> Discrepancy | None:
@@ -122,11 +143,12 @@ def difference(
 def other_of(case: Case, layer: Layer) -> Case:
     """Another case of the same shapes: the numbers reversed, scaled and shifted, so that no stale cache goes unseen."""
     nonnegative = layer.contract.nonnegative
-    arrays = {name: None if a is None else _changed(a, name in nonnegative) for name, a in case.arrays.items()}
+    arrays = {name: None if a is None else other_numbers(a, name in nonnegative) for name, a in case.arrays.items()}
     return case.with_arrays(arrays, case.origin)
 
 
-def _changed(array: Array, nonnegative: bool) -> Array:
+def other_numbers(array: Array, nonnegative: bool = False) -> Array:
+    """The array reversed, scaled and shifted; one that must not be negative scaled alone."""
     scale, shift = (2, 0) if nonnegative else (3, 1)
     turned = array.ravel()[::-1].reshape(array.shape)
     return np.ascontiguousarray(turned * array.dtype.type(scale) + array.dtype.type(shift))

@@ -6,7 +6,7 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Forward, Refused
 from backproof.conformance.judging.compare import compare
-from backproof.conformance.judging.properties.property import Property
+from backproof.conformance.judging.properties.property import Property, ScriptWriter
 from backproof.conformance.judging.reference import Expected, Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.contract import Signature
@@ -66,6 +66,46 @@ class Tensors(Property):
                 if judged[name] is Status.RIGHT:
                     judged[name] = _kept(name, forward.passed[name], held[name], candidate) or Status.RIGHT
         return judged
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Compares one result with what it must be, in value, shape and dtype."""
+        case, reference, candidate, tensor = writer.case, writer.reference, writer.candidate, writer.tensor or item
+        state = candidate.layer.contract.state
+        right = reference.expected(case)
+        tolerance: Array | float | None
+        if tensor in state and not reference.layer.updates_state(case):
+            tolerance, expected = 0.0, case.array(tensor)
+        else:
+            tolerance, expected = right.bounds[tensor], candidate.in_layout(tensor, right.tensors[tensor])
+        writer.numbers(case)
+        writer.comment(f"What {tensor} must be, and how far off rounding alone may have it.")
+        writer.array("expected", expected)
+        if tolerance is not None:
+            tolerance = tolerance if isinstance(tolerance, float) else candidate.in_layout(tensor, tolerance)
+            writer.tolerance("tolerance", tolerance, writer.discrepancy.got, writer.discrepancy.expected)
+        writer.calls(case.configuration)
+        dtype = writer.dtype(np.empty(0, reference.dtype(tensor)))  # type: ignore[call-overload]
+        compared = f'compare("{tensor}", got, expected, tolerance, {dtype})'
+        if tolerance is None:
+            compared = "0  # in this case rounding could hide anything but an error"
+        of_forward = tensor == "out" or tensor in state
+        result = f'results["{tensor}"]' if of_forward else f'backward(dout, cache)["{tensor}"]'
+        writer.judge = [
+            f"    results, cache = forward({writer.passes()})",
+            f'    got = read("{tensor}", {result})',
+            f"    return {compared}",
+        ]
+        if writer.discrepancy.kind == "state" and tensor in state:
+            # Something changes it that must not: any call where it is read, the backward where it is updated.
+            writer.judge[-1:] = [
+                f"    if {compared}:",
+                "        return 1",
+                f'    passed = [array for name, array, _ in kept if name == "{tensor}"][-1]',
+                "    before = passed.copy()",
+                "    backward(dout, cache)",
+                f'    return compare("the {tensor} that was passed, when the backward returns", passed, before, 0)',
+            ]
+        return True
 
 
 def _expected(gradient: str, case: Case) -> bool:
