@@ -22,7 +22,7 @@ from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
 from backproof.conformance.spec.tape import Tape
-from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
+from backproof.reference import algebra, bilinear, convolutions, coordinates, pictures, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
@@ -123,6 +123,8 @@ class Conv(Layer):
     """
 
     contract = CONV
+    axis_names = staticmethod(coordinates.conv_axes)
+    picture = staticmethod(pictures.picture_of_windows)
     cells = CELLS
     cell_pairs = (
         ("stride > 1", "remainder > 0"),
