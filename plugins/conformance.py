@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from backproof import __version__
@@ -22,9 +23,9 @@ from backproof.conformance.explaining.related import Ledger, grouped, same_reaso
 from backproof.conformance.judging import xfails
 from backproof.conformance.judging.kept import Store, write_whole
 from backproof.conformance.judging.session import Session
-from backproof.conformance.reporting import record as report
+from backproof.conformance.reporting import record, sentences
+from backproof.conformance.reporting.record import Item, Report
 from backproof.conformance.reporting.scripts import Reproductions
-from backproof.conformance.reporting.terminal import coverage
 from backproof.plugins import items
 from backproof.plugins.items import Group
 from backproof.reference import CONTRACTS, LAYERS
@@ -139,7 +140,7 @@ class Conformance:
         self.session = Session(self.adapter, LAYERS, self.profile, self.seed, self._progress, self._kept)
         self.explainer = Explainer(self.profile)
         self.ledger = Ledger()
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, Item] = {}
         self.extras: dict[str, dict[str, Any]] = {}
         self.selected: list[Any] = []
         self._unmet: list[tuple[xfails.KnownFailure, str]] | None = None
@@ -225,7 +226,7 @@ class Conformance:
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
         if terminal is None:
             return
-        line = f"  {title}: {done} of {total} cases judged ({now - self.started:.0f} s)"
+        line = sentences.progress(title, done, total, now - self.started)
         if capture is None:
             terminal.write_line(line)
         else:
@@ -237,54 +238,39 @@ class Conformance:
 
     def pytest_report_header(self) -> list[str]:
         """The candidate, its layers, profile and seed."""
-        adapter = self.adapter
-        where = f" ({adapter.path})" if adapter.path and str(adapter.path) != self.spec else ""
-        found = [_layer_line(implementation) for implementation in adapter.implementations.values()]
-        missing = f"; not found, not checked: {', '.join(adapter.missing)}" if adapter.missing else ""
-        alone = " · only the suite is collected" if self.alone else ""
-        lines = [
-            f"backproof {__version__}: judging {self.spec}{where}",
-            f"  layers: {', '.join(found)}{missing}",
-            f"  dtypes: {', '.join(adapter.settings['dtypes'])} · profile {self.profile.name}, "
-            f"{self.profile.examples} drawn cases a layer, rank and dtype · seed {self.seed}{alone}",
-        ]
-        for name, implementation in adapter.implementations.items():
-            if implementation.signature.left_alone:
-                alone_names = ", ".join(implementation.signature.left_alone)
-                lines.append(f"  {name}_forward: not of the contract, left at their defaults: {alone_names}")
-        return lines + [f"  the adapter's import warned: {warning}" for warning in adapter.warnings[:3]]
+        return sentences.header(self.adapter, self.spec, __version__, LAYERS, self.profile, self.seed, alone=self.alone)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Collects the items' records, which travel on their reports, from workers too."""
         if report.when == "call" and hasattr(report, "backproof"):
-            self.records[report.nodeid] = report.backproof
+            self.records[report.nodeid] = record.item_of(report.backproof)
             if report.backproof_fixed:
                 self.fixed.append(report.backproof_fixed)
             extra = report.backproof_extra
             self.extras.setdefault(extra["title"], {}).update(extra)
         if isinstance(report.longrepr, str) and hasattr(report, "backproof_headline"):
             # From a worker, whose failures arrive as their text alone.
-            report.longrepr = items.told(report.longrepr, report.backproof_headline, self.adapter, self.spec)
+            report.longrepr = items.Shown(report.longrepr, report.backproof_headline, self.adapter, self.spec)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judges the known failures and writes the reports, before the terminal's summary tells of them."""
         if hasattr(self.config, "workerinput") or session.config.option.collectonly:
             return
-        failed = {name: record["outcome"] in ("failed", "xfailed", "error") for name, record in self.records.items()}
+        failed = {name: item.outcome in ("failed", "xfailed", "error") for name, item in self.records.items()}
         self._unmet = xfails.unmet(self.known, failed, complete=self._complete())
         if self._unmet and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._mark_unexpected()
-        content = self._content()
-        if self.reports and not self._write(content):
+        report = self._report()
+        if self.reports and not self._write(report):
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
         if "GITHUB_ACTIONS" in os.environ:
             root = Path(os.environ.get("GITHUB_WORKSPACE") or self.config.invocation_params.dir)
             from backproof.conformance.reporting.pages.annotations import annotations
 
-            self._annotations = annotations(content, self.adapter, root)
+            self._annotations = annotations(report, self.adapter, root)
 
     def _complete(self) -> bool:
         return all(self._identifier(item) in self.records for item in self.session.items)
@@ -295,34 +281,36 @@ class Conformance:
 
     def _mark_unexpected(self) -> None:
         for line, _ in self._unmet or ():
-            for name, record in self.records.items():
-                if line.matches(name) and record["outcome"] == "passed":
-                    record["outcome"] = "xpassed"
+            for name, item in self.records.items():
+                if line.matches(name) and item.outcome == "passed":
+                    self.records[name] = msgspec.structs.replace(item, outcome="xpassed")
 
-    def _content(self) -> dict[str, Any]:
-        """The JSON report, of which the others are made."""
+    def _report(self) -> Report:
+        """The run as one value, of which every report is made."""
         complete = self._complete()
-        items = [self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records]
         for name, first in told_before(self._diagnoses()).items():
-            self.records[name]["same_as"] = first
-        return {
-            "schema": report.SCHEMA,
-            "impl": self.spec,
-            "backproof": __version__,
-            "duration_s": round(time.perf_counter() - self.started, 3),
-            "conforms": report.conforms(items, complete=complete, unmet=bool(self._unmet)),
-            "complete": complete,
-            "profile": self.profile.name,
-            "seed": self.seed,
-            "items": items,
-            "cells": self._cells(),
-        }
+            self.records[name] = msgspec.structs.replace(self.records[name], same_as=first)
+        items = tuple(
+            self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records
+        )
+        return Report(
+            schema=record.SCHEMA,
+            impl=self.spec,
+            backproof=__version__,
+            duration_s=round(time.perf_counter() - self.started, 3),
+            conforms=record.conforms(items, complete=complete, unmet=bool(self._unmet)),
+            complete=complete,
+            profile=self.profile.name,
+            seed=self.seed,
+            items=items,
+            cells=self._cells(),
+        )
 
-    def _write(self, content: Mapping[str, Any]) -> bool:
+    def _write(self, report: Report) -> bool:
         whole = True
         for path in self.reports:
             try:
-                write_whole(path, _rendered(content, path.suffix))
+                write_whole(path, _rendered(report, path.suffix))
                 self._written.append(f"report: {path}")
             except OSError as error:
                 whole = False
@@ -338,11 +326,11 @@ class Conformance:
                 counts[cell] = counts.get(cell, 0) + count
         return {part: counts for part, counts in cells.items() if counts}
 
-    def _diagnoses(self) -> list[tuple[str, str, list[list[str]]]]:
+    def _diagnoses(self) -> list[tuple[str, str, list[tuple[str, ...]]]]:
         """Of every failing item its identifier, its layer and what explains each of its failures."""
         order = [name for item in self.session.items if (name := self._identifier(item)) in self.records]
         records = [(name, self.records[name]) for name in order]
-        return [(name, r["layer"], [f["diagnosis"] for f in r["failures"]]) for name, r in records if r["failures"]]
+        return [(name, item.layer, [f.diagnosis for f in item.failures]) for name, item in records if item.failures]
 
     def _same_reasons(self) -> list[str]:
         """The failures that belong together, a line each; workers have told what they know by themselves."""
@@ -354,23 +342,23 @@ class Conformance:
         if not self.records and not self._unmet:
             return
         terminalreporter.section(f"backproof: {self.spec}")
-        for layer in self.adapter.implementations:
-            mine = [record for record in self.records.values() if record["layer"] == layer]
+        for layer in LAYERS:
+            mine = [item for item in self.records.values() if item.layer == layer.name]
             if mine:
-                red = any(r["outcome"] in ("failed", "error", "xpassed") for r in mine)
-                terminalreporter.write_line(_layer_summary(layer, mine), red=red, green=not red)
+                red = any(item.outcome in ("failed", "error", "xpassed") for item in mine)
+                terminalreporter.write_line(sentences.layer_summary(layer, mine), red=red, green=not red)
         for line in self.fixed:
             terminalreporter.write_line(line, green=True)
         for line in self._same_reasons():
             terminalreporter.write_line(line)
-        for line in coverage(self._cells()):
+        for line in sentences.coverage(self._cells()):
             terminalreporter.write_line(line)
         warned: dict[str, int] = {}
         for extra in self.extras.values():
             for text, count in extra.get("warned", {}).items():
                 warned[text] = warned.get(text, 0) + count
-        for text, count in sorted(warned.items(), key=lambda pair: -pair[1])[:5]:
-            terminalreporter.write_line(f"the candidate warned {count} time{'s' * (count > 1)}: {text}")
+        for line in sentences.warned(warned):
+            terminalreporter.write_line(line)
         if self._unmet:
             file = self.config.getoption("--impl-xfails")
             for _, sentence in self._unmet:
@@ -381,15 +369,15 @@ class Conformance:
             terminalreporter.write_line(line)
 
 
-def _rendered(content: Mapping[str, Any], suffix: str) -> str:
+def _rendered(report: Report, suffix: str) -> str:
     """The report in the form that the suffix names."""
     if suffix == ".json":
-        return report.text(content)
+        return record.text(report)
     # Late: who writes no page imports no jinja2.
     from backproof.conformance.reporting.pages.html import html
     from backproof.conformance.reporting.pages.markdown import markdown
 
-    return html(content) if suffix == ".html" else markdown(content)
+    return html(report, LAYERS) if suffix == ".html" else markdown(report)
 
 
 def _under(identifier: str, pick: str) -> bool:
@@ -399,35 +387,3 @@ def _under(identifier: str, pick: str) -> bool:
 def _prefixes(identifier: str) -> list[str]:
     parts = identifier.split("::")
     return ["::".join(parts[:k]) for k in range(1, len(parts) + 1)]
-
-
-def _layer_line(implementation: Any) -> str:
-    name, settings = implementation.contract.layer, implementation.settings
-    if name == "linear":
-        ranks = settings["ranks"]
-        return name if ranks == (2,) else f"linear (ranks {', '.join(map(str, ranks))})"
-    dims = ", ".join(map(str, settings["spatial_dims"]))
-    return f"{name} ({dims} spatial axes)"
-
-
-def _layer_summary(layer: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Such as "conv: does not conform: 2 of 28 items failed (conv2d dx) · 9 120 cases judged"."""
-    failed = [r for r in records if r["outcome"] in ("failed", "error")]
-    counts = {name: sum(r["outcome"] == name for r in records) for name in ("passed", "skipped", "xfailed", "xpassed")}
-    if failed:
-        names = dict.fromkeys(f"{r['id'].split('::')[1]} {r['check']}" for r in failed)
-        verdict = f"does not conform: {len(failed)} of {len(records)} items failed ({', '.join(names)})"
-    elif counts["xfailed"]:
-        verdict = f"{counts['xfailed']} of {len(records)} items failed as known"
-    else:
-        verdict = f"{counts['passed']} of {len(records)} items passed"
-    skipped = [r for r in records if r["outcome"] == "skipped"]
-    tail = f" · {counts['skipped']} skipped" if skipped else ""
-    tail += f" · {sum(r['examples'] for r in records)} judgements"
-    # A forward's refusals concern every item and are told of the output; a backward's show in dx alone.
-    told: dict[tuple[str, str], str] = {}
-    for record in records:
-        part = record["id"].split("::")[1]
-        if record["refused"] and record["check"] in ("out", "dx"):
-            told.setdefault((part, record["refused"]), part if record["check"] == "out" else f"{part} dx")
-    return f"{layer}: {verdict}{tail}" + "".join(f" · {name} {refusal}" for (_, refusal), name in told.items())

@@ -6,11 +6,13 @@ import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import pytest
 
 from backproof.conformance.judging.reference import ReferencesDisagree
-from backproof.conformance.reporting import record as report
-from backproof.conformance.reporting.terminal import Account, account, headline, in_colour
+from backproof.conformance.reporting import sentences
+from backproof.conformance.reporting.build import item_record, unfinished
+from backproof.conformance.reporting.record import Item, builtins
 
 if TYPE_CHECKING:
     from backproof.plugins.conformance import Conformance
@@ -44,28 +46,28 @@ class Location(NamedTuple):
     message: str
 
 
-class Told:
-    """A failure as pytest shows it."""
+class Shown:
+    """A failure as pytest shows it: an item's record, or the text of one; `line` has it in one line."""
 
-    def __init__(self, text: str | Account, location: Location) -> None:
-        self.text = text
-        self.reprcrash = location
+    def __init__(self, content: str | Item, line: str, adapter: Any, spec: str) -> None:
+        self.content = content
+        self.reprcrash = Location(str(adapter.path or spec), adapter.line or 1, line)
 
     def __str__(self) -> str:
-        return self.text if isinstance(self.text, str) else self.text.plain()
+        # Late, here and below: a run that passes imports no rich.
+        from backproof.conformance.reporting.terminal import shown
+
+        return self.content if isinstance(self.content, str) else shown(self.content)
 
     def toterminal(self, terminal: Any) -> None:
         """Writes the failure, in colour where the terminal has any."""
-        text = self.text
+        from backproof.conformance.reporting.terminal import in_colour, shown
+
+        text = self.content
         if not isinstance(text, str):
-            text = text.shown(terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
+            text = shown(text, terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
         for line in text.splitlines():
             terminal.line(line)
-
-
-def told(text: str | Account, line: str, adapter: Any, spec: str) -> Told:
-    """A failure of an adapter, in full and in one line."""
-    return Told(text, Location(str(adapter.path or spec), adapter.line or 1, line))
 
 
 class DoesNotConform(Exception):
@@ -84,6 +86,7 @@ class Check(pytest.Item):
         self.settled: Any = None
         self.scripts: list[Any] = []
         self.relation: Any = None
+        self._record: Item | None = None
         self.add_marker("backproof")
 
     def runtest(self) -> None:
@@ -113,14 +116,11 @@ class Check(pytest.Item):
         """The failure in words, without a traceback of the suite's own."""
         adapter = self.conformance.adapter
         if isinstance(excinfo.value, ReferencesDisagree):
-            return told(str(excinfo.value), str(excinfo.value), adapter, self.conformance.spec)
+            return Shown(str(excinfo.value), str(excinfo.value), adapter, self.conformance.spec)
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
-        layer, settings = self._page()
-        again = self.conformance.again(self.nodeid)
-        still = self.settled.sentence if self.settled and not self.settled.is_fixed else None
-        text = account(self.verdict, layer, settings, again, self._scripts(), self.relation, still)
-        return told(text, headline(self.verdict), adapter, self.conformance.spec)
+        record = self.record
+        return Shown(record, sentences.headline(record), adapter, self.conformance.spec)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The adapter's file and the line of its first forward."""
@@ -132,41 +132,36 @@ class Check(pytest.Item):
         begun = self.conformance.config.invocation_params.dir
         return [None if path is None else os.path.relpath(path, begun) for path in self.scripts]
 
-    def _page(self) -> tuple[Any, Any]:
-        item = self.conformance_item
-        return (
-            self.conformance.session.runner(item).layer,
-            self.conformance.adapter.implementations[item.layer].settings,
-        )
+    @property
+    def record(self) -> Item:
+        """The item as it was judged. Made once: it asks the references anew."""
+        if self._record is None:
+            item, conformance = self.conformance_item, self.conformance
+            self._record = item_record(
+                self.verdict,
+                self.nodeid,
+                conformance.session.runner(item).layer,
+                conformance.adapter.implementations[item.layer].settings,
+                again=conformance.again(self.nodeid),
+                scripts=self._scripts(),
+                relation=self.relation,
+                kept=self.settled.sentence if self.settled and not self.settled.is_fixed else None,
+            )
+        return self._record
 
-    def record(self, outcome: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The item in the JSON report, and what its runner adds once."""
+    def on_report(self, outcome: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The item's record, in what travels from a worker, and what its runner adds once."""
         item = self.conformance_item
         runner = self.conformance.session.runner(item)
-        layer, settings = self._page()
         extra: dict[str, Any] = {"title": runner.title}
         if self.verdict is None:
-            record = {
-                "id": self.nodeid,
-                "layer": item.layer,
-                "spatial_dims": item.spatial_dims,
-                "check": item.check,
-                "dtype": item.dtype,
-                "outcome": outcome,
-                "examples": 0,
-                "unsupported": 0,
-                "duration_s": 0.0,
-                "failures": [],
-                "refused": None,
-            }
-            return record, extra
+            return builtins(unfinished(item, self.nodeid, outcome, self.conformance.again(self.nodeid))), extra
         extra["warned"] = dict(runner.warned)
         if item.check in runner.tensors:
             extra["cells"] = dict(runner.cells)
         elif runner.property_of(item.check).in_memory_layouts:
             extra["layouts"] = dict(runner.layouts())
-        record = report.record(self.verdict, self.nodeid, layer, settings, self._scripts())
-        return {**record, "outcome": outcome, "again": self.conformance.again(self.nodeid)}, extra
+        return builtins(msgspec.structs.replace(self.record, outcome=outcome)), extra
 
 
 @pytest.hookimpl(wrapper=True)
@@ -180,8 +175,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             outcome = "error"
         elif outcome == "failed" and reason is not None:
             outcome, report.outcome, report.wasxfail = "xfailed", "skipped", f"reason: {reason}"
-        report.backproof, report.backproof_extra = item.record(outcome)
+        report.backproof, report.backproof_extra = item.on_report(outcome)
         report.backproof_fixed = item.settled.sentence if item.settled and item.settled.is_fixed else None
-        if isinstance(report.longrepr, Told):
+        if isinstance(report.longrepr, Shown):
             report.backproof_headline = report.longrepr.reprcrash.message
     return report

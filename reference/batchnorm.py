@@ -501,6 +501,15 @@ class BatchNorm(Layer):
         """The names of the axes."""
         return coordinates.batchnorm(tensor, case)
 
+    def axis_names(self, tensor: str, configuration: Configuration) -> tuple[str, ...]:
+        """The letters of the literature."""
+        return coordinates.batchnorm_axes(tensor, configuration)
+
+    def unread(self, case: Case, tensor: str | None) -> frozenset[str]:
+        """The running statistics in training, which are updated and decide nothing but themselves."""
+        updates = case.options["training"] and tensor is not None and tensor not in self.contract.state
+        return frozenset(self.contract.state if updates else ())
+
     def mistakes(self) -> Sequence[Mistake]:
         """The catalogue of mistakes."""
         from backproof.reference.mistakes import batchnorm as catalogue

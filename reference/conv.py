@@ -25,7 +25,7 @@ from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
-from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
+from backproof.reference import algebra, bilinear, convolutions, coordinates, pictures, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
@@ -117,6 +117,8 @@ class Conv(Layer):
     """
 
     contract = CONV
+    axis_names = staticmethod(coordinates.conv_axes)
+    picture = staticmethod(pictures.picture_of_windows)
     cells = CELLS
     cell_pairs = (
         ("stride > 1", "remainder > 0"),

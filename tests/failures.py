@@ -17,7 +17,8 @@ from backproof.conformance.explaining.related import Ledger
 from backproof.conformance.judging.item import Item
 from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.reference import Reference
-from backproof.conformance.reporting.terminal import Account, account
+from backproof.conformance.reporting.build import item_record
+from backproof.conformance.reporting.record import Item as Record
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
 from backproof.conformance.spec.results import Discrepancy
@@ -45,11 +46,20 @@ class Story:
     again: str = AGAIN
     kept: str | None = None
 
-    def told(self) -> Account:
+    @property
+    def record(self) -> Record:
         found = self.verdict.counterexamples[0]
         identifier = "::".join(self.verdict.item.path)
-        layer, settings = found.reference.layer, found.reference.space.settings
-        return account(self.verdict, layer, settings, self.again + identifier, self.scripts, self.relation, self.kept)
+        return item_record(
+            self.verdict,
+            f"backproof::{identifier}",
+            found.reference.layer,
+            found.reference.space.settings,
+            again=self.again + identifier,
+            scripts=self.scripts,
+            relation=self.relation,
+            kept=self.kept,
+        )
 
 
 @cache

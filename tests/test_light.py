@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("numpy", "jax", "hypothesis")
+HEAVY = ("numpy", "jax", "hypothesis", "msgspec", "rich", "jinja2")
 
 
 def imported_by(source: str) -> set[str]:

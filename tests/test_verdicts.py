@@ -15,7 +15,7 @@ from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.explain import results
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.judging.session import Session
-from backproof.conformance.reporting.terminal import account
+from backproof.conformance.reporting.build import item_record
 from backproof.reference import CONTRACTS, LAYERS
 
 LINEAR = """
@@ -151,10 +151,10 @@ def conv_backward(dout, cache):
     out = verdicts(text, tmp_path)["out"]
     layer = next(layer for layer in LAYERS if layer.name == "conv")
     settings = load(str(tmp_path / "adapter.py"), CONTRACTS).implementations["conv"].settings
-    told = account(out, layer, settings, "again").plain()
+    call = item_record(out, "id", layer, settings, again="again").failures[0].calls[0]
     stride = out.counterexamples[0].case.options["stride"]
-    assert f"stride={stride[0]}" in told
-    assert f"stride={stride}" not in told
+    assert f"stride={stride[0]}" in call
+    assert f"stride={stride}" not in call
 
 
 def test_a_candidate_that_fails_now_and_then_is_told_so(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.contract import Contract, Signature
 from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.picture import Picture, PicturedCase
 from backproof.conformance.spec.precision import PRECISIONS, Precision
 from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
@@ -233,6 +234,18 @@ class Layer(ABC):
     def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
         """Of each entry of a tensor its sample, channel, row ..., by these words: indices that broadcast to it."""
         return {}
+
+    def axis_names(self, tensor: str, configuration: Configuration) -> tuple[str, ...]:
+        """What reports call the axes of an array or a result, as the references have it; none: by their numbers."""
+        return ()
+
+    def unread(self, case: Case, tensor: str | None) -> frozenset[str]:
+        """Arrays that are passed in this case but decide nothing about this tensor: reports leave them out."""
+        return frozenset()
+
+    def picture(self, case: PicturedCase) -> Picture | None:
+        """What the page shows of a failing case beside its arrays."""
+        return None
 
     def mistakes(self) -> Sequence[Mistake]:
         """Known ways to be wrong in this layer, the simplest first."""

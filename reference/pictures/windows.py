@@ -6,13 +6,17 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from backproof.conformance.reporting.pages.arrays import channels_last
+from backproof.conformance.spec.picture import PicturedCase
 
-MODES: Mapping[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+MODES: Mapping[str, Literal["reflect", "edge", "wrap"]] = {
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 Position = tuple[int, ...]
 
 
@@ -125,27 +129,25 @@ class Windows:
         return [tuple(zip(*one, strict=True)) for one in each]  # type: ignore[misc]
 
 
-def windows(failure: Mapping[str, Any]) -> Windows | None:
-    """The geometry of a failing case; None where it has none, or none that has meaning."""
-    options, shapes = failure["options"], failure["shapes"]
-    x, w = shapes.get("x"), shapes.get("w")
-    if "stride" not in options or not x or not w or len(x) != len(w) or not 3 <= len(x) <= 5 or not all((*x, *w)):
+def windows(case: PicturedCase) -> Windows | None:
+    """The geometry of a failing case; None where its shapes or options have no meaning."""
+    options, x, w = case.options, case.shapes.get("x"), case.shapes.get("w")
+    if x is None or w is None or len(x) != len(w) or not all((*x, *w)):
         return None
-    last, rank, groups = channels_last(failure), len(x) - 2, options.get("groups", 1)
+    last, rank, groups = "x" in case.orders, len(x) - 2, options["groups"]
     sizes, channels = (x[1:-1], x[-1]) if last else (x[2:], x[1])
     if channels != w[1] * groups or w[0] % groups:
         return None
-    mode = options.get("padding_mode", "zeros")
-    padding = options.get("padding", [[0, 0]] * rank)
+    mode = options["padding_mode"]
     own = [
         Axis(
             name,
             sizes[k],
             w[2 + k],
             options["stride"][k],
-            options.get("dilation", [1] * rank)[k],
-            padding[k][0],
-            padding[k][1],
+            options["dilation"][k],
+            options["padding"][k][0],
+            options["padding"][k][1],
             mode,
         )
         for k, name in enumerate("dhw"[3 - rank :])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from backproof.conformance.reporting.pages.arrays import MINUS, numeric, shown
-from backproof.conformance.reporting.pages.windows import Axis, Position, Windows, windows
+from backproof.conformance.reporting.numbers import MINUS, typeset
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.picture import Drawing, Picture, PicturedCase
+from backproof.reference.pictures.windows import Axis, Position, Windows, windows
 
 #: More cells along one axis are drawn without their numbers, and many more not at all.
 MOST_NUMBERED = 16
@@ -25,33 +25,10 @@ NUMBERED, PLAIN, MARGIN = (38, 28), (14, 14), 26
 CORNER = 8
 #: The longest number that fits into a cell.
 LONGEST = 5
+TITLE = "The windows"
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One picture: an SVG element, its caption, and the names of the marks that occur in it."""
-
-    svg: str
-    caption: str
-    marks: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The pictures of one case and what they show, in sentences."""
-
-    sentences: tuple[str, ...]
-    drawings: tuple[Drawing, ...]
-    meaning: str = ""
-
-    @property
-    def legend(self) -> list[tuple[str, str]]:
-        """The marks that occur, and what each means."""
-        found = frozenset().union(*(drawing.marks for drawing in self.drawings))
-        return [(name, words or self.meaning) for name, words in LEGEND.items() if name in found]
-
-
-#: What each mark means; of "tap" the scene says it.
+#: What each mark means; of "tap" the picture says it.
 LEGEND: Mapping[str, str] = {
     "wrong": "the wrong entry",
     "tap": "",
@@ -60,6 +37,28 @@ LEGEND: Mapping[str, str] = {
     "pad": "padding",
     "left": "left over behind the last window",
 }
+#: How the marks look, in the colours of the page.
+STYLE = """
+.grid { display: block; }
+svg.swatch { display: inline-block; }
+.grid text { font-size: 11px; text-anchor: middle; fill: var(--ink); }
+.grid .index { fill: var(--quiet); font-size: 10.5px; }
+.grid .row { text-anchor: end; }
+.cell rect { fill: none; stroke: var(--rule); stroke-width: 1; }
+.cell.pixel rect, .cell.output rect { fill: var(--raised); stroke: var(--quiet); }
+.cell.pad rect { stroke: var(--quiet); stroke-dasharray: 2 3; }
+.cell.pad text { fill: var(--quiet); }
+.cell.tap rect { fill: var(--tint); stroke: var(--accent); stroke-width: 1.5; stroke-dasharray: none; }
+.cell.tap text { fill: var(--ink); }
+.cell.wrong rect { fill: var(--tint); stroke: var(--accent); stroke-width: 3.5; stroke-dasharray: none; }
+.cell.wrong text { font-weight: 700; }
+.cell path { fill: var(--quiet); }
+@media (forced-colors: active) {
+  .cell rect { stroke: CanvasText; fill: Canvas; }
+  .cell text { fill: CanvasText; }
+  .cell.tap rect, .cell.wrong rect { stroke: Highlight; }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -77,37 +76,41 @@ class _Focus:
     filter: int = 0
 
 
-def scene(failure: Mapping[str, Any], tensor: str, first: Sequence[int] | None, identifier: str) -> Scene | None:
+def picture(case: PicturedCase) -> Picture | None:
     """The windows around the first wrong entry of a tensor, or the first window where no entry is known.
 
-    `identifier` begins the ids in the pictures. None where the case has no windows.
+    None where the case has no windows.
     """
-    geometry = windows(failure)
+    geometry = windows(case)
     if geometry is None:
         return None
-    focus = _focus(geometry, tensor, first)
+    focus = _focus(geometry, case.tensor, case.first)
     if max(len(axis.positions) for axis in geometry.axes) > MOST_DRAWN:
-        return Scene((*focus.sentences, "The image is too large to be drawn here."), ())
+        return Picture(TITLE, (*focus.sentences, "The image is too large to be drawn here."), ())
     depth = geometry.axes[0]
     shown = focus.read if focus.wrong_pixel is None else {*focus.read, focus.wrong_pixel}
     pixels = sorted({position[0] for position in shown})
     outputs = sorted({position[0] for position in focus.outputs} or {0})
-    x = numeric(failure["arrays"].get("x"))
-    beside = "out" if tensor == "out" else "dout"
-    values = numeric(failure["expected"] if tensor == "out" else failure["arrays"].get("dout"))
+    beside = "out" if case.tensor == "out" else "dout"
+    values = case.expected if case.tensor == "out" else case.arrays.get("dout")
     padded = any(axis.low or axis.high for axis in geometry.axes)
-    drawings = []
+    drawings, marks = list[Drawing](), set[str]()
     for k, at in enumerate(pixels[:MOST_SLICES]):
         caption = _caption("x", "with its padding" if padded else "", geometry, focus.sample, focus.channel, at)
-        drawings.append(_input(geometry, focus, x, at, caption, f"{identifier}-x{k}"))
+        cells = _input(geometry, focus, case.arrays["x"], at)
+        drawings.append(_grid(geometry, cells, caption, f"{case.identifier}-x{k}"))
+        marks |= {mark for cell in cells for mark in cell.marks}
     for k, at in enumerate(outputs[:MOST_SLICES]):
         caption = _caption(beside, "", geometry, focus.sample, focus.filter, at)
-        drawings.append(_output(geometry, focus, values, at, caption, f"{identifier}-o{k}"))
+        cells = _output(geometry, focus, values, at)
+        drawings.append(_grid(geometry, cells, caption, f"{case.identifier}-o{k}"))
+        marks |= {mark for cell in cells for mark in cell.marks}
     left = sum(map(len, (axis.left_over for axis in geometry.axes)))
     sentences = focus.sentences if not left else (*focus.sentences, _left_over(geometry.axes))
     if len(pixels) > MOST_SLICES or len(outputs) > MOST_SLICES:
         sentences = (*sentences, f"Of the slices along {depth.name} the first {MOST_SLICES} are drawn.")
-    return Scene(sentences, tuple(drawings), focus.meaning)
+    legend = [(_swatch(name), words or focus.meaning) for name, words in LEGEND.items() if name in marks]
+    return Picture(TITLE, sentences, tuple(drawings), tuple(legend), STYLE)
 
 
 def _focus(geometry: Windows, tensor: str, first: Sequence[int] | None) -> _Focus:
@@ -219,7 +222,17 @@ def _caption(name: str, more: str, geometry: Windows, sample: int, channel: int,
     return f"{name}{' ' * bool(more)}{more}, {', '.join(told)}"
 
 
-def _input(geometry: Windows, focus: _Focus, x: Array | None, depth: int, caption: str, identifier: str) -> Drawing:
+@dataclass(frozen=True)
+class _Cell:
+    """An entry of a slice: its row and column, its marks and its number, None where it is not known."""
+
+    row: int
+    column: int
+    marks: frozenset[str]
+    value: float | None
+
+
+def _input(geometry: Windows, focus: _Focus, x: Array | None, depth: int) -> list[_Cell]:
     _, height, width = geometry.axes
     cells = []
     for i, j in itertools.product(height.positions, width.positions):
@@ -234,13 +247,11 @@ def _input(geometry: Windows, focus: _Focus, x: Array | None, depth: int, captio
         value = 0.0 if None in shows else None
         if value is None and x is not None:
             value = float(x[geometry.image(focus.sample, focus.channel, tuple(k for k in shows if k is not None))])
-        cells.append((i, j, marks, value))
-    return _grid(height, width, height.positions, width.positions, cells, caption, identifier)
+        cells.append(_Cell(i, j, frozenset(marks), value))
+    return cells
 
 
-def _output(
-    geometry: Windows, focus: _Focus, values: Array | None, depth: int, caption: str, identifier: str
-) -> Drawing:
+def _output(geometry: Windows, focus: _Focus, values: Array | None, depth: int) -> list[_Cell]:
     _, rows, columns = geometry.outputs
     cells = []
     for i, j in itertools.product(range(rows), range(columns)):
@@ -253,21 +264,14 @@ def _output(
             and values.ndim == len(index)
             and all(k < n for k, n in zip(index, values.shape, strict=True))
         )
-        cells.append((i, j, marks, float(values[index]) if there and values is not None else None))
+        cells.append(_Cell(i, j, frozenset(marks), float(values[index]) if there and values is not None else None))
+    return cells
+
+
+def _grid(geometry: Windows, cells: Sequence[_Cell], caption: str, identifier: str) -> Drawing:
     _, height, width = geometry.axes
-    return _grid(height, width, range(rows), range(columns), cells, caption, identifier)
-
-
-def _grid(
-    height: Axis,
-    width: Axis,
-    rows: range,
-    columns: range,
-    cells: Iterable[tuple[int, int, set[str], float | None]],
-    caption: str,
-    identifier: str,
-) -> Drawing:
-    cells = list(cells)
+    rows = range(cells[0].row, cells[-1].row + 1)
+    columns = range(cells[0].column, cells[-1].column + 1)
     numbered = max(len(rows), len(columns)) <= MOST_NUMBERED
     wide, high = NUMBERED if numbered else PLAIN
     top = MARGIN if width.name else 4
@@ -288,25 +292,41 @@ def _grid(
                 place = {"x": f"{x:g}", "y": f"{y:g}", "class": f"index {'column' if axis is width else 'row'}"}
                 SubElement(svg, "text", place).text = str(at).replace("-", MINUS)
     # Marked cells last, so that their outlines lie above those of their neighbours.
-    for i, j, marks, value in sorted(cells, key=lambda cell: ("tap" in cell[2]) + 2 * ("wrong" in cell[2])):
-        x, y = left + wide * (j - columns.start), top + high * (i - rows.start)
-        group = SubElement(svg, "g", {"class": " ".join(["cell", *sorted(marks)])})
-        SubElement(group, "rect", {"x": f"{x}", "y": f"{y}", "width": f"{wide}", "height": f"{high}"})
-        if "left" in marks:
-            SubElement(group, "path", {"d": f"M{x} {y}h{CORNER}l-{CORNER} {CORNER}z"})
-        text = None if value is None else shown(value, 3)
+    for cell in sorted(cells, key=lambda cell: ("tap" in cell.marks) + 2 * ("wrong" in cell.marks)):
+        x, y = left + wide * (cell.column - columns.start), top + high * (cell.row - rows.start)
+        group = _marked(svg, cell.marks, x, y, wide, high)
+        text = None if cell.value is None else typeset(cell.value, 3)
         if numbered and text is not None and len(text) <= LONGEST:
             SubElement(group, "text", {"x": f"{x + wide / 2:g}", "y": f"{y + high / 2 + 4:g}"}).text = text
-    return Drawing(tostring(svg, encoding="unicode"), caption, frozenset().union(*(marks for _, _, marks, _ in cells)))
+    return Drawing(tostring(svg, encoding="unicode"), caption)
 
 
-def _described(cells: Sequence[tuple[int, int, set[str], float | None]], height: Axis, width: Axis) -> str:
-    marked = [(i, j) for i, j, marks, _ in cells if "tap" in marks]
-    wrong = [(i, j) for i, j, marks, _ in cells if "wrong" in marks]
+def _marked(svg: Element, marks: Iterable[str], x: int, y: int, wide: int, high: int) -> Element:
+    """A cell with its marks."""
+    group = SubElement(svg, "g", {"class": " ".join(["cell", *sorted(marks)])})
+    SubElement(group, "rect", {"x": f"{x}", "y": f"{y}", "width": f"{wide}", "height": f"{high}"})
+    if "left" in marks:
+        SubElement(group, "path", {"d": f"M{x} {y}h{CORNER}l-{CORNER} {CORNER}z"})
+    return group
 
-    def named(places: Sequence[tuple[int, int]]) -> str:
-        told = [str(j) if not height.name else f"({i}, {j})" for i, j in places]
-        return _joined(told) if told else "none"
+
+def _swatch(mark: str) -> str:
+    """A cell for the legend."""
+    svg = Element("svg", {
+        "class": "grid swatch", "width": "18", "height": "14", "viewBox": "-2 -2 22 18", "aria-hidden": "true",
+        "focusable": "false",
+    })  # fmt: skip
+    _marked(svg, [mark], 0, 0, 18, 14)
+    return tostring(svg, encoding="unicode")
+
+
+def _described(cells: Sequence[_Cell], height: Axis, width: Axis) -> str:
+    marked = [cell for cell in cells if "tap" in cell.marks]
+    wrong = [cell for cell in cells if "wrong" in cell.marks]
+
+    def named(places: Sequence[_Cell]) -> str:
+        names = [str(cell.column) if not height.name else f"({cell.row}, {cell.column})" for cell in places]
+        return _joined(names) if names else "none"
 
     what = f"{width.name} position" if not height.name else "row and column"
     first = f" The wrong entry is at {named(wrong)}." if wrong else ""
