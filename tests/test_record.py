@@ -16,6 +16,7 @@ from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.properties import TENSORS
 from backproof.conformance.reporting import sentences
 from backproof.conformance.reporting.build import item_record
 from backproof.conformance.reporting.pages.annotations import annotations
@@ -81,7 +82,7 @@ class Echoes(Layer):
         1,
         (Option("wobble", 3), Option("tape", "new")),
         ("memory",),
-        {"rooms": Setting((1,), "subset", (1, 2)), "walls": Setting("bare", "choice", ("bare", "soft"))},
+        settings={"rooms": Setting((1,), "subset", (1, 2)), "walls": Setting("bare", "choice", ("bare", "soft"))},
     )
 
     def parts(self, settings: Any) -> tuple[Part, ...]:
@@ -109,7 +110,7 @@ def echoes(kind: str = "value", check: str = "dsignal", **facts: Any) -> Report:
     counts = {"proved": True, "smaller_cases": 4, "region": "wobble > 3", "failed": 3, "passed": 9}
     failure = Counterexample(found, Case(configuration, "float64", arrays), reference, **{**counts, **facts})
     item = Item("echoes", "echoes1", None, check, "float64")
-    result = ItemResult(item, "failed", 20, 0, 0, 0.1, (failure,), refused="refused some")
+    result = ItemResult(item, "failed", 20, 0, 0, 0.1, (failure,), refused="refused some", property_=TENSORS)
     record = item_record(result, f"backproof::echoes1::{check}::float64", layer, {}, again="pytest again")
     return report_of(json.loads(text(reports.content([builtins(record)]))))
 

@@ -10,7 +10,7 @@ from backproof.conformance.spec.case import Array
 
 
 @dataclass(frozen=True, eq=False)
-class FailingCase:
+class PicturedCase:
     """A failing case as a report has it, in the implementation's layout; arrays that are too large for it are None.
 
     `first` is the index of the first wrong entry of `tensor`, None where none is known. `orders` holds the permutation

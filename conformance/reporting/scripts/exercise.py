@@ -208,7 +208,8 @@ class Exercise:
         if state:
             lines.append(f"    {', '.join(state)} = {', '.join(_given(name) for name in state)}")
         lines += call(f"adapter.{layer}_forward", given, "    returned = ")
-        lengths = "not in (2, 4)" if candidate.layer.contract.state else "!= 2"
+        count = len(candidate.layer.contract.state)
+        lengths = f"not in (2, {2 + count})" if count else "!= 2"
         allowed = "out, cache" + (f" or out, cache, {', '.join(state)}" if state else "")
         lines += [
             f"    if not isinstance(returned, tuple | list) or len(returned) {lengths}:",
