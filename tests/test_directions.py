@@ -210,3 +210,10 @@ def test_files_are_short_and_named_for_what_they_hold(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= (MOST_LINES_OF_A_PAGE if is_page else MOST_LINES)
     assert file.stem not in EMPTY_NAMES
     assert file.parent.name not in EMPTY_NAMES
+
+
+def test_the_picture_of_the_rooms_is_made_from_the_code() -> None:
+    process = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "rooms.py"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert process.stdout in (ROOT / "docs" / "design.md").read_text()
