@@ -90,6 +90,7 @@ class BatchNorm(Layer):
         ("training", "tile edge"),
     )
     size_classes = ((8, 128), (72, 1024))
+    samples = ("batch",)
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """One part for all ranks."""
@@ -363,10 +364,6 @@ class BatchNorm(Layer):
     def updates_state(self, case: Case) -> bool:
         """In training."""
         return bool(case.options["training"])
-
-    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
-        """Two samples, or as many as there are."""
-        return {**parameters, "batch": max(2, parameters["batch"])}
 
     def evaluate(self, case: Case) -> dict[str, Array]:
         """The formulas above."""

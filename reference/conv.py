@@ -131,6 +131,7 @@ class Conv(Layer):
         ("groups > 1", "tile edge"),
     )
     size_classes = ((80, 64, 16, 2048, 512), (160, 144, 72, 4096, 1024), (512, 256, 72, 8448, 2048))
+    samples = ("batch",)
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """A part for each number of spatial axes."""
@@ -432,10 +433,6 @@ class Conv(Layer):
             found = self.build(parameters, space)
             if found is not None:
                 yield next(iter(self.fills(found, space)))
-
-    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
-        """Two samples, or as many as there are."""
-        return {**parameters, "batch": max(2, parameters["batch"])}
 
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Windows cut out of the padded x, one matrix product a group; dx adds every window back where it came from."""

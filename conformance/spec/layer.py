@@ -110,6 +110,8 @@ class Layer(ABC):
     cell_pairs: ClassVar[Sequence[tuple[str, str]]] = ()
     #: The sizes that the oracle's program is compiled for, the smallest first.
     size_classes: ClassVar[Sequence[tuple[int, ...]]] = ()
+    #: The parameters that count samples.
+    samples: ClassVar[Sequence[str]] = ()
 
     @property
     def name(self) -> str:
@@ -203,8 +205,8 @@ class Layer(ABC):
         return True
 
     def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
-        """The parameters with at least two samples, where these have fewer."""
-        return parameters
+        """The parameters with at least two samples."""
+        return {name: max(2, value) if name in self.samples else value for name, value in parameters.items()}
 
     def dtypes(self, space: Space) -> dict[str, Any]:
         """The dtype of each array that is passed."""
