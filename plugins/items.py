@@ -48,17 +48,21 @@ class Location(NamedTuple):
 
 
 class Shown:
-    """A failure as pytest shows it: an item's record, or the text of one; `line` has it in one line."""
+    """A failure as pytest shows it: an item's record and what it has to do with an earlier one, or the text alone.
 
-    def __init__(self, content: str | Item, line: str, adapter: Any, spec: str) -> None:
+    `line` has it in one line.
+    """
+
+    def __init__(self, content: str | Item, line: str, adapter: Any, spec: str, relation: Any = None) -> None:
         self.content = content
+        self.relation = relation
         self.reprcrash = Location(str(adapter.path or spec), adapter.line or 1, line)
 
     def __str__(self) -> str:
         # Late, here and below: a run that passes imports no rich.
         from backproof.conformance.reporting.terminal import shown
 
-        return self.content if isinstance(self.content, str) else shown(self.content)
+        return self.content if isinstance(self.content, str) else shown(self.content, self.relation)
 
     def toterminal(self, terminal: Any) -> None:
         """Writes the failure, in colour where the terminal has any."""
@@ -66,7 +70,7 @@ class Shown:
 
         text = self.content
         if not isinstance(text, str):
-            text = shown(text, terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
+            text = shown(text, self.relation, terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
         for line in text.splitlines():
             terminal.line(line)
 
@@ -120,7 +124,7 @@ class Check(pytest.Item):
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         record = self.record
-        return Shown(record, sentences.headline(record), adapter, self.conformance.spec)
+        return Shown(record, sentences.headline(record), adapter, self.conformance.spec, self.relation)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The adapter's file and the line of its first forward."""
@@ -144,7 +148,6 @@ class Check(pytest.Item):
                 conformance.adapter.implementations[item.layer].settings,
                 again=conformance.again(self.nodeid),
                 scripts=self._scripts(),
-                relation=self.relation,
                 kept=self.settled.sentence if self.settled and not self.settled.is_fixed else None,
             )
         return self._record
