@@ -1,10 +1,13 @@
-"""The suite's nodes: virtual collectors for part and check, and an item for each dtype."""
+"""The suite's nodes: virtual collectors for part and check, and an item for each dtype.
+
+`conformance` is the plugin of the run, `run.Conformance`.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -15,14 +18,11 @@ from backproof.conformance.reporting import sentences
 from backproof.conformance.reporting.build import item_record, unfinished
 from backproof.conformance.reporting.record import Item, builtins
 
-if TYPE_CHECKING:
-    from backproof.plugins.conformance import Conformance
-
 
 class Group(pytest.Collector):
     """backproof, backproof::conv2d, backproof::conv2d::dx."""
 
-    def __init__(self, *, conformance: Conformance, at: tuple[str, ...] = (), **more: Any) -> None:
+    def __init__(self, *, conformance: Any, at: tuple[str, ...] = (), **more: Any) -> None:
         super().__init__(**more)
         self.conformance = conformance
         self.at = at
@@ -82,7 +82,7 @@ class DoesNotConform(Exception):
 class Check(pytest.Item):
     """One item of the suite."""
 
-    def __init__(self, *, conformance: Conformance, item: Any, **more: Any) -> None:
+    def __init__(self, *, conformance: Any, item: Any, **more: Any) -> None:
         super().__init__(**more)
         self.conformance = conformance
         self.conformance_item = item
