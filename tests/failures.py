@@ -19,6 +19,7 @@ from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.reporting.build import item_record
 from backproof.conformance.reporting.record import Item as Record
+from backproof.conformance.reporting.terminal import shown
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
 from backproof.conformance.spec.results import Discrepancy
@@ -57,9 +58,11 @@ class Story:
             found.reference.space.settings,
             again=self.again + identifier,
             scripts=self.scripts,
-            relation=self.relation,
             kept=self.kept,
         )
+
+    def shown(self, width: int = 90, colour: bool = False) -> str:
+        return shown(self.record, self.relation, width, colour)
 
 
 @cache

@@ -15,7 +15,7 @@ import pytest
 from _pytest._io import TerminalWriter
 
 from backproof.conformance.reporting.styled import command, paragraph, plain
-from backproof.conformance.reporting.terminal import in_colour, lines, shown
+from backproof.conformance.reporting.terminal import in_colour
 from tests.failures import STORIES, out_of_time, value
 
 GOLDEN = Path(__file__).parent / "golden" / "account"
@@ -26,7 +26,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def written(name: str) -> str:
-    return f"{shown(STORIES[name]().record, 90)}\n"
+    return f"{STORIES[name]().shown()}\n"
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -51,14 +51,14 @@ def test_no_line_is_longer_than_the_screen_is_wide(width: int) -> None:
     long = [
         line
         for make in STORIES.values()
-        for line in shown(make().record, width).splitlines()
+        for line in make().shown(width).splitlines()
         if len(line) > width and len(words_of(line)) > 1
     ]
     assert long == []
 
 
 def test_a_failure_takes_one_screen() -> None:
-    count = {name: len(list(lines(make().record, 90))) for name, make in STORIES.items()}
+    count = {name: make().shown().count("\n") + 1 for name, make in STORIES.items()}
     assert {name for name, lines_of_it in count.items() if lines_of_it > 30} == {"two_kinds"}
     assert count["two_kinds"] <= 40
     assert all(count[name] <= 7 for name in ("same_cause", "after_a_wrong_forward", "consequence"))
@@ -67,14 +67,14 @@ def test_a_failure_takes_one_screen() -> None:
 @pytest.mark.parametrize("width", [60, 90])
 def test_colours_change_no_letter(width: int) -> None:
     for name, make in STORIES.items():
-        record = make().record
-        plain_text = shown(record, width)
-        assert ESCAPES.sub("", shown(record, width, colour=True)) == plain_text, name
+        story = make()
+        plain_text = story.shown(width)
+        assert ESCAPES.sub("", story.shown(width, colour=True)) == plain_text, name
         assert not re.search(r" $", plain_text, re.MULTILINE), name
 
 
 def test_what_matters_is_in_colour() -> None:
-    text = shown(value().record, 90, colour=True)
+    text = value().shown(colour=True)
     first, *_ = text.splitlines()
     assert first.startswith("\x1b[1;31mconv2d dx (float64): ")
     assert "\x1b[1;31m1*\x1b[0m" in text
@@ -83,7 +83,7 @@ def test_what_matters_is_in_colour() -> None:
 
 
 def test_wrong_entries_are_marked_without_colours_too() -> None:
-    rows = [line for line in shown(value().record, 90).splitlines() if "*" in line and "where" not in line]
+    rows = [line for line in value().shown().splitlines() if "*" in line and "where" not in line]
     assert [row.count("*") for row in rows] == [1, 2, 1]
 
 
@@ -97,7 +97,7 @@ class Screen(io.StringIO):
 def shown_on(stream: io.StringIO) -> str:
     """A failure as pytest writes it to this stream."""
     writer = TerminalWriter(stream)
-    return shown(value().record, 90, in_colour(writer.hasmarkup, os.environ))
+    return value().shown(colour=in_colour(writer.hasmarkup, os.environ))
 
 
 def test_only_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,16 +113,16 @@ def test_only_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_colours_that_were_decided_upon_do_not_ask_the_environment_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = shown(value().record, 90, colour=True)
+    before = value().shown(colour=True)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "20")
-    assert shown(value().record, 90, colour=True) == before
+    assert value().shown(colour=True) == before
 
 
 def test_a_terminal_is_not_filled_to_any_width() -> None:
-    record = out_of_time().record
-    assert shown(record, 400) == shown(record, 120)
+    story = out_of_time()
+    assert story.shown(400) == story.shown(120)
 
 
 def test_a_command_can_be_copied_however_it_is_broken() -> None:

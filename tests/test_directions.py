@@ -68,7 +68,7 @@ def test_imports_point_one_way(file: Path) -> None:
     ("folder", "source"),
     [
         ("conformance", "from backproof.reference import LAYERS"),
-        ("conformance", "def late():\n    import backproof.plugins.items"),
+        ("conformance", "def late():\n    import backproof.plugins.collection"),
         ("conformance", "from backproof import reference"),
         ("reference", "from backproof.plugins import numpy_adapter"),
         ("reference", "import_module('backproof.plugins.numpy_adapter')"),

@@ -770,6 +770,6 @@ def test_the_workers_of_a_distributed_run_get_the_drawn_seed(tmp_path: Path) -> 
 
 
 def test_the_plugin_can_be_hashed_as_pytest_8_0_does_with_every_plugin() -> None:
-    from backproof.plugins.conformance import Conformance
+    from backproof.plugins.run import Conformance
 
     assert Conformance.__hash__ is object.__hash__

@@ -120,7 +120,7 @@ def test_a_layer_of_invented_names_is_reported_in_every_format(kind: str, tmp_pa
     layer = Echoes()  # type: ignore[abstract]
     report = echoes(kind)
     adapter = Adapter("adapter", None, None, None, {}, (), {"dtypes": ("float64",)}, None, None, ())
-    terminal = shown(report.items[0], 100)
+    terminal = shown(report.items[0])
     page, summary = html(report, [layer]), markdown(report)
     (annotation,) = annotations(report, adapter, tmp_path)
     assert "echoes_forward(signal, loudness=None, memory=memory, wobble=5)" in terminal

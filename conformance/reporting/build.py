@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import written
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
-from backproof.conformance.explaining.related import AfterForward, Consequence, Relation, SameCause
 from backproof.conformance.judging import item as judged
 from backproof.conformance.judging.properties import Property
 from backproof.conformance.reporting.numbers import wrong_entries
@@ -21,7 +20,6 @@ from backproof.conformance.reporting.record import (
     Minimal,
     Outcome,
     RegionCounts,
-    Related,
     in_json,
     is_neutral,
 )
@@ -55,13 +53,12 @@ def item_record(
     *,
     again: str,
     scripts: Sequence[str | None] = (),
-    relation: Relation | None = None,
     kept: str | None = None,
 ) -> Item:
     """An item that was judged.
 
-    `again` is the command that judges it once more, `scripts` reproduce its failures, `relation` is what it has to do
-    with an earlier one, and `kept` says what became of the cases kept from earlier runs.
+    `again` is the command that judges it once more, `scripts` reproduce its failures, and `kept` says what became of
+    the cases kept from earlier runs.
     """
     item, found = result.item, result.counterexamples
     paths = [*scripts, *[None] * (len(found) - len(scripts))]
@@ -81,7 +78,6 @@ def item_record(
         refused=result.refused,
         again=again,
         kept=kept,
-        related=None if relation is None else _related(relation),
     )
 
 
@@ -186,15 +182,3 @@ def _forward_call(found: Counterexample, layer: Layer) -> str:
             form = case.configuration.forms.get(option.name)
             arguments.append(f"{option.name}={value if form is None else written(value, form)!r}")
     return f"{layer.name}_forward({', '.join(arguments)})"
-
-
-_KINDS: Mapping[type[Relation], Literal["same cause", "after forward", "consequence"]] = {
-    SameCause: "same cause",
-    AfterForward: "after forward",
-    Consequence: "consequence",
-}
-
-
-def _related(relation: Relation) -> Related:
-    causes = relation.causes if isinstance(relation, AfterForward) else ()
-    return Related(kind=_KINDS[type(relation)], to=relation.identifier, words=relation.words, causes=causes)

@@ -50,15 +50,6 @@ class RegionCounts(msgspec.Struct, frozen=True, kw_only=True):
     configurations: bool = False
 
 
-class Related(msgspec.Struct, frozen=True, kw_only=True):
-    """That this failure is an earlier one over again, in words; `causes` are those that it has by itself."""
-
-    kind: Literal["same cause", "after forward", "consequence"]
-    to: str
-    words: str
-    causes: tuple[str, ...] = ()
-
-
 class Failure(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One kind of failure of an item, by its smallest case, in the implementation's layout."""
 
@@ -123,7 +114,6 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     refused: str | None = None
     again: Annotated[str, Meta(description="the command that judges the item once more")] = ""
     kept: Annotated[str | None, Meta(description="what became of the cases kept from earlier runs")] = None
-    related: Related | None = None
     same_as: Annotated[str | None, Meta(description="an item that fails for the same reason, told there")] = None
 
     @property

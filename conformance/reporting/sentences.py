@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from backproof.conformance.adapter.load import Adapter, Implementation
 from backproof.conformance.cases.profile import Profile
+from backproof.conformance.explaining.related import Relation, SameCause
 from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE
 from backproof.conformance.reporting.record import Failure, Item, Report, is_neutral
 from backproof.conformance.spec.layer import Layer
@@ -224,12 +225,11 @@ def title(item: Item) -> str:
     return " ".join(item.id.split("::")[1:])
 
 
-def heading(item: Item, failure: Failure) -> str:
-    """What fails, and how."""
-    if item.related is not None:
-        link = "" if item.related.kind == "same cause" else ":"
-        return f"{item.part} {item.check} ({item.dtype}){link} {item.related.words}"
+def heading(item: Item, failure: Failure, relation: Relation | None = None) -> str:
+    """What fails, and how; of an item that is related to an earlier failure, what it has to do with it."""
     name = f"{item.part} {item.check} ({item.dtype})"
+    if relation is not None:
+        return f"{name}{'' if isinstance(relation, SameCause) else ':'} {relation.words}"
     return f"{name}{'' if failure is item.failures[0] else ' fails in another way too'}: {failure.message}"
 
 
@@ -338,7 +338,7 @@ def facts(item: Item, failure: Failure) -> list[tuple[str, list[str]]]:
         ("where", [sentence] if (sentence := where(item, failure)) else []),
         ("why", why(failure)),
         ("step", [step_at_fault] if step_at_fault else []),
-        ("error", [] if failure.diagnosis else list(failure.site)),
+        ("error", list(failure.site)),
         ("shown" if failure.kind == "refused" else "smallest", [smallest(failure)]),
     ]
     return [(label, sentences) for label, sentences in found if sentences]

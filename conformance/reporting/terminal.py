@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.text import Text
 
+from backproof.conformance.explaining.related import AfterForward, Relation, SameCause
 from backproof.conformance.reporting import sentences
 from backproof.conformance.reporting.arrays import case_lines, compared_lines
 from backproof.conformance.reporting.record import Failure, Item
@@ -40,21 +41,21 @@ def in_colour(has_markup: bool, environment: Mapping[str, str]) -> bool:
     return has_markup and not any(environment.get(name) for name in COLOURLESS)
 
 
-def shown(item: Item, width: int = WIDTH, colour: bool = False) -> str:
-    """A failing item as a terminal of this width has it."""
-    found = list(lines(item, min(width, WIDEST)))
+def shown(item: Item, relation: Relation | None = None, width: int = WIDTH, colour: bool = False) -> str:
+    """A failing item as a terminal of this width has it; `relation` is what it has to do with an earlier one."""
+    found = list(lines(item, relation, min(width, WIDEST)))
     return coloured(found) if colour else plain(found)
 
 
-def lines(item: Item, width: int) -> Iterator[Text]:
+def lines(item: Item, relation: Relation | None, width: int) -> Iterator[Text]:
     """All failures of an item, the most frequent kind first; what is related to an earlier failure is kept short."""
-    for failure in item.failures if item.related is None else item.failures[:1]:
+    for failure in item.failures if relation is None else item.failures[:1]:
         first = failure is item.failures[0]
         if not first:
             yield Text()
-        yield from paragraph(sentences.heading(item, failure), width, FAILURE, indent=MARGIN)
-        if item.related is not None:
-            yield from _related(item, failure, width)
+        yield from paragraph(sentences.heading(item, failure, relation), width, FAILURE, indent=MARGIN)
+        if relation is not None:
+            yield from _related(item, failure, relation, width)
         else:
             yield from _whole(item, failure, width) if first else _further(item, failure, width)
         if (script := sentences.script(failure)) is not None:
@@ -62,14 +63,14 @@ def lines(item: Item, width: int) -> Iterator[Text]:
     yield from command("again", item.again, width)
 
 
-def _related(item: Item, failure: Failure, width: int) -> Iterator[Text]:
+def _related(item: Item, failure: Failure, relation: Relation, width: int) -> Iterator[Text]:
     """What an earlier failure does not say."""
     if item.kept is not None:
         yield from labelled("kept", item.kept, width)
-    if item.related is not None:
-        yield from _several("why", sentences.alternatives(item.related.causes), width, CAUSE)
-        if item.related.kind == "same cause":
-            yield from labelled("smallest", sentences.in_a_line(failure), width)
+    if isinstance(relation, AfterForward):
+        yield from _several("why", sentences.alternatives(relation.causes), width, CAUSE)
+    elif isinstance(relation, SameCause):
+        yield from labelled("smallest", sentences.in_a_line(failure), width)
 
 
 def _whole(item: Item, failure: Failure, width: int) -> Iterator[Text]:

@@ -26,8 +26,8 @@ from backproof.conformance.judging.session import Session
 from backproof.conformance.reporting import record, sentences
 from backproof.conformance.reporting.record import Item, Report
 from backproof.conformance.reporting.scripts import Reproductions
-from backproof.plugins import items
-from backproof.plugins.items import Group
+from backproof.plugins import collection
+from backproof.plugins.collection import Group, Shown
 from backproof.reference import CONTRACTS, LAYERS
 
 ROOT = "backproof"
@@ -59,7 +59,7 @@ def register(config: pytest.Config) -> None:
     conformance = Conformance(config, spec, adapter, profile, seed, picks, alone, known, reports)
     conformance.check_picks()
     config.pluginmanager.register(conformance, NAME)
-    config.pluginmanager.register(items, f"{NAME}-items")
+    config.pluginmanager.register(collection, f"{NAME}-items")
 
 
 def _take_arguments(config: pytest.Config, *, named: bool) -> tuple[tuple[str, ...], bool]:
@@ -251,7 +251,7 @@ class Conformance:
             self.extras.setdefault(extra["title"], {}).update(extra)
         if isinstance(report.longrepr, str) and hasattr(report, "backproof_headline"):
             # From a worker, whose failures arrive as their text alone.
-            report.longrepr = items.Shown(report.longrepr, report.backproof_headline, self.adapter, self.spec)
+            report.longrepr = Shown(report.longrepr, report.backproof_headline, self.adapter, self.spec)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -268,6 +268,7 @@ class Conformance:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.TESTS_FAILED))
         if "GITHUB_ACTIONS" in os.environ:
             root = Path(os.environ.get("GITHUB_WORKSPACE") or self.config.invocation_params.dir)
+            # Late: only GitHub reads annotations.
             from backproof.conformance.reporting.pages.annotations import annotations
 
             self._annotations = annotations(report, self.adapter, root)

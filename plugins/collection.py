@@ -1,10 +1,13 @@
-"""The suite's nodes: virtual collectors for part and check, and an item for each dtype."""
+"""The suite's nodes: virtual collectors for part and check, and an item for each dtype.
+
+`conformance` is the plugin of the run, `run.Conformance`.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -14,14 +17,11 @@ from backproof.conformance.reporting import sentences
 from backproof.conformance.reporting.build import item_record, unfinished
 from backproof.conformance.reporting.record import Item, builtins
 
-if TYPE_CHECKING:
-    from backproof.plugins.conformance import Conformance
-
 
 class Group(pytest.Collector):
     """backproof, backproof::conv2d, backproof::conv2d::dx."""
 
-    def __init__(self, *, conformance: Conformance, at: tuple[str, ...] = (), **more: Any) -> None:
+    def __init__(self, *, conformance: Any, at: tuple[str, ...] = (), **more: Any) -> None:
         super().__init__(**more)
         self.conformance = conformance
         self.at = at
@@ -47,17 +47,21 @@ class Location(NamedTuple):
 
 
 class Shown:
-    """A failure as pytest shows it: an item's record, or the text of one; `line` has it in one line."""
+    """A failure as pytest shows it: an item's record and what it has to do with an earlier one, or the text alone.
 
-    def __init__(self, content: str | Item, line: str, adapter: Any, spec: str) -> None:
+    `line` has it in one line.
+    """
+
+    def __init__(self, content: str | Item, line: str, adapter: Any, spec: str, relation: Any = None) -> None:
         self.content = content
+        self.relation = relation
         self.reprcrash = Location(str(adapter.path or spec), adapter.line or 1, line)
 
     def __str__(self) -> str:
         # Late, here and below: a run that passes imports no rich.
         from backproof.conformance.reporting.terminal import shown
 
-        return self.content if isinstance(self.content, str) else shown(self.content)
+        return self.content if isinstance(self.content, str) else shown(self.content, self.relation)
 
     def toterminal(self, terminal: Any) -> None:
         """Writes the failure, in colour where the terminal has any."""
@@ -65,7 +69,7 @@ class Shown:
 
         text = self.content
         if not isinstance(text, str):
-            text = shown(text, terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
+            text = shown(text, self.relation, terminal.fullwidth, in_colour(terminal.hasmarkup, os.environ))
         for line in text.splitlines():
             terminal.line(line)
 
@@ -77,7 +81,7 @@ class DoesNotConform(Exception):
 class Check(pytest.Item):
     """One item of the suite."""
 
-    def __init__(self, *, conformance: Conformance, item: Any, **more: Any) -> None:
+    def __init__(self, *, conformance: Any, item: Any, **more: Any) -> None:
         super().__init__(**more)
         self.conformance = conformance
         self.conformance_item = item
@@ -120,7 +124,7 @@ class Check(pytest.Item):
         if not isinstance(excinfo.value, DoesNotConform):
             return super().repr_failure(excinfo)
         record = self.record
-        return Shown(record, sentences.headline(record), adapter, self.conformance.spec)
+        return Shown(record, sentences.headline(record), adapter, self.conformance.spec, self.relation)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The adapter's file and the line of its first forward."""
@@ -144,7 +148,6 @@ class Check(pytest.Item):
                 conformance.adapter.implementations[item.layer].settings,
                 again=conformance.again(self.nodeid),
                 scripts=self._scripts(),
-                relation=self.relation,
                 kept=self.settled.sentence if self.settled and not self.settled.is_fixed else None,
             )
         return self._record
