@@ -1,4 +1,4 @@
-"""Memory that is not the candidate's own: arrays that it was given, and gradients that it has returned."""
+"""Writes to memory that is not the candidate's own: arrays passed to it, and gradients that it has returned."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _change(failing: FailingCase, case: Case, name: str) -> Changed | None:
 
 
 def _always(holds: Callable[[Case, Changed], bool]) -> Callable[[FailingCase], bool]:
-    """Whether it holds of the change in this case and in others, where there is one; in one at least."""
+    """Whether it holds in at least one of three cases, and in all of them in which the array changes."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
@@ -72,14 +72,14 @@ def _is_result(which: Callable[[str], str]) -> Callable[[Case, Changed], bool]:
 
 
 def _factor(part: Array, whole: Array) -> float | None:
-    """By what number one array is another times; None if it is not."""
+    """The factor between two arrays; None if there is none."""
     scale = float(np.vdot(whole, whole))
     factor = float(np.vdot(whole, part)) / scale if scale else 0.0
     return factor if factor and alike(part, factor * whole) else None
 
 
 def _by_one_factor(of: Callable[[Changed], tuple[Array, Array] | None]) -> Callable[[FailingCase], bool]:
-    """Whether in all cases one thing is the same multiple of another."""
+    """Whether in all cases one array is the same multiple of another."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
@@ -132,7 +132,7 @@ def _all_cleared(case: Case, change: Changed) -> bool:
 
 
 def _gathered(case: Case, change: Changed) -> bool:
-    """Whether the first entries along an axis hold the sums, and the others what they held."""
+    """Whether the first entries along an axis hold the sums, and the others are unchanged."""
     _, before, after, _ = change
     for axis in range(before.ndim):
         expected = before.copy()
@@ -143,7 +143,7 @@ def _gathered(case: Case, change: Changed) -> bool:
 
 
 def _multiplied_by(name: str, failing: FailingCase) -> bool:
-    """Whether it was multiplied by this array along one of its axes."""
+    """Whether the changed array was multiplied by this one along one of its axes."""
 
     def holds(case: Case, change: Changed) -> bool:
         _, before, after, _ = change
@@ -175,7 +175,7 @@ def _shares_gradient(failing: FailingCase) -> bool:
 
 
 def _overwritten(by: str) -> Callable[[FailingCase], bool]:
-    """Whether a gradient changes with the next backward on its own cache, or already with that of another one."""
+    """Whether a gradient is overwritten by the next backward on its own cache, or already by one on another cache."""
 
     def judge(failing: FailingCase) -> bool:
         tensor, candidate = failing.found.tensor, failing.candidate
