@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 
@@ -16,11 +15,12 @@ from backproof.conformance.explaining.probes.trials import (
     Results,
     alike,
     arrays_of,
-    both,
     filled,
     is_right,
     results,
     right_of,
+    subsets,
+    variants,
     with_array,
 )
 from backproof.conformance.judging.properties.repeatability import other_of
@@ -61,8 +61,7 @@ def _everywhere(judge: Judge) -> Callable[[FailingCase], bool]:
     def holds(failing: FailingCase) -> bool:
         if failing.case.flaw is not None or failing.found.tensor is None:
             return False
-        case, large = both(failing)
-        answers = [judge(failing, each) for each in (case, other_of(case), large)]
+        answers = [judge(failing, each) for each in variants(failing)]
         return True in answers and False not in answers
 
     return holds
@@ -84,15 +83,9 @@ def _adds_up(found: list[Array]) -> bool:
     return all(alike(result, k * found[0]) for k, result in enumerate(found, 1))
 
 
-def _flips(array: Array) -> Iterator[Array]:
-    for count in range(1, array.ndim + 1):
-        for axes in combinations(range(array.ndim), count):
-            yield np.flip(array, axes)
-
-
 def _adds_turned(found: list[Array]) -> bool:
     first, second = found
-    return any(alike(second, first + turned) for turned in _flips(first))
+    return any(alike(second, first + np.flip(first, axes)) for axes in subsets(first.ndim))
 
 
 def _kept(failing: FailingCase, case: Case) -> bool | None:

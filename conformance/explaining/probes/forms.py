@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import combinations, permutations
+from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 
 from backproof.conformance.explaining.probes.failing_case import FailingCase
-from backproof.conformance.explaining.probes.trials import absent, alike, results, right_of
+from backproof.conformance.explaining.probes.trials import absent, alike, results, right_of, subsets
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.probe import Probe, of_each
@@ -98,17 +98,13 @@ def _transposed(failing: FailingCase) -> bool:
     return any(alike(got, expected.transpose(axes)) for axes in permutations(range(got.ndim)))
 
 
-def _subsets(axes: int) -> Iterator[tuple[int, ...]]:
-    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
-
-
 def _unsummed(failing: FailingCase) -> bool:
     """Whether summing it over further axes makes it right."""
     found = _shapes(failing)
     if found is None or found[0].ndim <= found[1].ndim or _axis_kept(failing):
         return False
     got, expected = found
-    return any(alike(np.asarray(got.sum(axis=subset)), expected) for subset in _subsets(got.ndim))
+    return any(alike(np.asarray(got.sum(axis=subset)), expected) for subset in subsets(got.ndim))
 
 
 def _wrong_axes(failing: FailingCase) -> bool:
@@ -117,7 +113,7 @@ def _wrong_axes(failing: FailingCase) -> bool:
     if found is None or dout is None or dout.ndim > MOST_AXES:
         return False
     dout = failing.candidate.in_layout("dout", dout)
-    sums = [np.asarray(dout.sum(axis=subset)) for subset in _subsets(dout.ndim)]
+    sums = [np.asarray(dout.sum(axis=subset)) for subset in subsets(dout.ndim)]
     return any(alike(one, found[1]) for one in sums) and any(alike(one, found[0]) for one in sums)
 
 

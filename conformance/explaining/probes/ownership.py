@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import combinations
+from collections.abc import Callable
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Crashed, Refused
 from backproof.conformance.explaining.probes.failing_case import FailingCase
-from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, both
+from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, subsets, variants
 from backproof.conformance.judging.properties.repeatability import other_of
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.contract import Contract
@@ -50,8 +49,7 @@ def _always(holds: Callable[[Case, Changed], bool]) -> Callable[[FailingCase], b
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
-        asked = [(one, _change(failing, one, name)) for one in (case, other_of(case), large)]
+        asked = [(one, _change(failing, one, name)) for one in variants(failing)]
         made = [(one, change) for one, change in asked if change is not None and not _same(change)]
         return len(made) > 0 and all(holds(one, change) for one, change in made)
 
@@ -85,9 +83,8 @@ def _by_one_factor(of: Callable[[Changed], tuple[Array, Array] | None]) -> Calla
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
         factors = []
-        for one in (case, other_of(case), large):
+        for one in variants(failing):
             change = _change(failing, one, name)
             pair = None if change is None else of(change)
             if pair is None:
@@ -106,19 +103,15 @@ def _step(change: Changed) -> tuple[Array, Array] | None:
     return None if gradient is None or gradient.shape != before.shape else (after - before, gradient.astype(np.float64))
 
 
-def _subsets(axes: int) -> Iterator[tuple[int, ...]]:
-    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
-
-
 def _centred(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    means = (before.mean(axis=subset, keepdims=True) for subset in _subsets(before.ndim))
+    means = (before.mean(axis=subset, keepdims=True) for subset in subsets(before.ndim))
     return any(alike(after, before - mean) for mean in means)
 
 
 def _turned(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    return any(alike(after, np.flip(before, subset)) for subset in _subsets(before.ndim))
+    return any(alike(after, np.flip(before, subset)) for subset in subsets(before.ndim))
 
 
 def _cleared(case: Case, change: Changed) -> bool:

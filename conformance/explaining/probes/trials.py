@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Crashed, Refused
 from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.judging.properties.answers import room_of_wrong
+from backproof.conformance.judging.properties.repeatability import other_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.precision import PRECISIONS
@@ -162,6 +164,17 @@ def both(failing: FailingCase) -> tuple[Case, Case]:
     """The case itself, plain in memory, and a larger one with the same options."""
     case = replace(failing.case, layouts={})
     return case, filled(failing.reference, grown(failing.reference, case.configuration))
+
+
+def variants(failing: FailingCase) -> tuple[Case, Case, Case]:
+    """The case itself, plain in memory, one with other numbers, and a larger one."""
+    case, large = both(failing)
+    return case, other_of(case), large
+
+
+def subsets(axes: int) -> Iterator[tuple[int, ...]]:
+    """All combinations of one or more of so many axes, the smallest first."""
+    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
 
 
 def complaints(candidate: Candidate, case: Case) -> frozenset[str] | None:
