@@ -1,4 +1,4 @@
-"""What the axes of each tensor are called, for saying where an error sits."""
+"""Names for the axes of each tensor, to say which entries are wrong."""
 
 from __future__ import annotations
 
