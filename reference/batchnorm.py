@@ -520,7 +520,7 @@ class BatchNorm(Layer):
         return own.PROBES
 
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import batchnorm as vocabulary
 
         return vocabulary.TRAITS

@@ -581,7 +581,7 @@ class Conv(Layer):
         return own.PROBES
 
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import conv as vocabulary
 
         return vocabulary.TRAITS

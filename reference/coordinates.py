@@ -1,4 +1,4 @@
-"""What the axes of each tensor are called: in words, for saying where an error sits, and in letters, on a page."""
+"""Names for the axes of each tensor: words, to say which entries are wrong, and letters, for a page."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class Linear(Layer):
         return catalogue.MISTAKES
 
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import linear as vocabulary
 
         return vocabulary.TRAITS

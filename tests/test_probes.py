@@ -27,6 +27,7 @@ from backproof.conformance.spec.layer import Layer, Space
 from backproof.conformance.spec.memory_layouts import arranged
 from backproof.conformance.spec.results import Discrepancy
 from backproof.reference import CONTRACTS
+from tests.faulty import amplifier
 from tests.spaces import LAYER
 
 ROOT = Path(__file__).parent.parent
@@ -307,6 +308,34 @@ def test_a_wrong_dtype_says_where_it_comes_from(dtype: str, message: str, begin:
     found = Discrepancy("dtype", "dw", message)
     (sentence,) = sentences_of(replace(failure, check="dw", case=case, found=found))
     assert sentence.startswith(begin)
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "layouts", "begin"),
+    [
+        ("ReturnsTheSignal", "aliasing", {}, "{tensor} lies in the memory of signal"),
+        ("AmplifiesInPlace", "purity", {}, "{tensor} is overwritten with out"),
+        ("AmplifiesInPlace", "purity", {}, "{tensor} is multiplied by gain where it lies"),
+        ("HalvesTheGain", "purity", {}, "{tensor} is multiplied by a number where it lies"),
+        ("IgnoresStrides", "memory_layout", {"signal": "Fortran"}, "In these layouts the numbers of signal are taken"),
+        ("LastGain", "repeatability", {}, "{tensor} is computed with the gain of the last forward"),
+    ],
+)
+def test_any_layer_has_the_general_probes_by_its_own_names(
+    name: str, check: str, layouts: dict[str, str], begin: str
+) -> None:
+    layer = amplifier.Amplifier()
+    adapter = load(f"tests.faulty.amplifier:{name}", [layer.contract], ROOT)
+    implementation = adapter.implementations["amplifier"]
+    space = Space(implementation.signature, implementation.settings, 0, "float64")
+    candidate, reference = Candidate(adapter, implementation, layer), Reference(layer, space)
+    configuration = layer.build({"rows": 3, "channels": 2}, space)
+    assert configuration is not None
+    case = arranged(next(layer.fills(configuration, space)), layouts, layer.has_meaning)
+    found = property_of(check).judge(case, candidate, reference)[check]
+    assert isinstance(found, Discrepancy)
+    sentences = sentences_of(FailingCase(check, case, reference, candidate, found))
+    assert any(sentence.startswith(begin) for sentence in sentences), sentences
 
 
 NAMES = re.compile(r"\b(x|w|b|gamma|beta|dout|running_mean|running_var)\b")

@@ -258,7 +258,7 @@ class Layer(ABC):
         return ()
 
     def traits(self) -> Traits | None:
-        """What may be said of the layer's cases, for the rule that tells where an implementation fails."""
+        """Facts about the layer's cases, from which the rules of where an implementation fails are made."""
         return None
 
     def extremes(self, space: Space) -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""Why a candidate raises: what its error says, and in which other cases it raises it."""
+"""Why a candidate raises: from the error's message, and from which other cases raise it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLOATS = re.compile(
     r"float\d*' object cannot be interpreted as an integer|slice indices must be integers|"
     r"indices must be integers or slices, not float"
 )
-#: A size that is inferred as -1 where there are no entries.
+#: -1 for a size of an array without entries.
 INFERRED = re.compile(r"cannot reshape array of size 0 into shape \(.*newaxis|cannot reshape tensor of 0 elements")
 DIVISION = re.compile(r"ZeroDivisionError|division by zero|modulo by zero")
 CONTIGUOUS = re.compile(
@@ -54,7 +54,7 @@ def crashes(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], boo
 
 
 def says(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
-    """Whether the error's words have this in them."""
+    """Whether the error's message matches."""
     return crashes(lambda failing: pattern.search(failing.found.message) is not None)
 
 
@@ -63,7 +63,7 @@ def _plain(failing: FailingCase) -> Case:
 
 
 def _none(name: str, failing: FailingCase) -> bool:
-    """Whether it is None in the place of this array that the code fails on, also where the others are there."""
+    """Whether the code fails because this array is None, also where no other one is."""
     if failing.found.kind != "crash" or "NoneType" not in failing.found.message or name not in absent(failing.case):
         return False
     others = [other for other in absent(failing.case) if other != name]
@@ -74,7 +74,7 @@ def _none(name: str, failing: FailingCase) -> bool:
 
 
 def _written(name: str, failing: FailingCase) -> bool:
-    """Whether a read-only array in this place makes it fail, the others being plain."""
+    """Whether it fails if this array alone is read-only."""
     if (
         failing.found.kind != "crash"
         or "read-only" not in failing.found.message
@@ -94,7 +94,7 @@ def _used_up(failing: FailingCase) -> bool:
 
 
 def _refused_by_the_code(failing: FailingCase) -> bool:
-    """Whether the last line of the candidate's own code is a raise or an assert."""
+    """Whether the last line of the candidate's own code in the traceback is a raise or an assert."""
     lines = [line for line in (failing.found.traceback or "").splitlines() if line.startswith("  ")]
     frames = [k for k, line in enumerate(lines) if line.startswith('  File "')]
     if not frames or "site-packages" in lines[frames[-1]] or len(lines) < frames[-1] + 2:
@@ -108,7 +108,7 @@ def _misfits(reference: Reference, failing: FailingCase, case: Case) -> bool:
 
 
 def _unequal_sizes(failing: FailingCase) -> bool:
-    """Whether the shapes fit where all sizes are equal, and do not where one of them is larger."""
+    """Whether the shapes fit if all sizes are equal, and do not if one of them is larger."""
     reference = failing.reference
     if MISFIT.search(failing.found.message) is None or failing.case.layouts or failing.check == "edges":
         return False
@@ -120,7 +120,7 @@ def _unequal_sizes(failing: FailingCase) -> bool:
 
 
 def _lost_axis(failing: FailingCase) -> bool:
-    """Whether it raises just where one size is 1, though all others are larger, for an array with too few axes."""
+    """Whether a single size of 1 among larger ones makes it raise, because an array has too few axes."""
     reference, case = failing.reference, failing.case
     if TOO_FEW_AXES.search(failing.found.message) is None or case.layouts or failing.check == "edges":
         return False
@@ -137,7 +137,7 @@ def _lost_axis(failing: FailingCase) -> bool:
 
 
 def _number_of_axes(failing: FailingCase) -> bool:
-    """Whether it raises in whatever case of this many axes, and not in those of another number that is declared."""
+    """Whether it raises in every case of this many axes, and not in those of another declared number."""
     reference, check = failing.reference, failing.found.message
     if failing.case.layouts or failing.check == "edges" or " raised " not in check:
         return False

@@ -1,16 +1,15 @@
-"""Memory that is not the candidate's own: arrays that it was given, and gradients that it has returned."""
+"""Writes to memory that is not the candidate's own: arrays passed to it, and gradients that it has returned."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import combinations
+from collections.abc import Callable
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Crashed, Refused
 from backproof.conformance.explaining.probes.failing_case import FailingCase
-from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, both
+from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, subsets, variants
 from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.contract import Contract
@@ -44,14 +43,13 @@ def _change(failing: FailingCase, case: Case, name: str) -> Changed | None:
 
 
 def _always(holds: Callable[[Case, Changed], bool]) -> Callable[[FailingCase], bool]:
-    """Whether it holds of the change in this case and in others, where there is one; in one at least."""
+    """Whether it holds in at least one of three cases, and in all of them in which the array changes."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
-        asked = [(one, _change(failing, one, name)) for one in (case, other_of(case, failing.reference.layer), large)]
+        asked = [(one, _change(failing, one, name)) for one in variants(failing)]
         made = [(one, change) for one, change in asked if change is not None and not _same(change)]
         return len(made) > 0 and all(holds(one, change) for one, change in made)
 
@@ -72,22 +70,21 @@ def _is_result(which: Callable[[str], str]) -> Callable[[Case, Changed], bool]:
 
 
 def _factor(part: Array, whole: Array) -> float | None:
-    """By what number one array is another times; None if it is not."""
+    """The factor between two arrays; None if there is none."""
     scale = float(np.vdot(whole, whole))
     factor = float(np.vdot(whole, part)) / scale if scale else 0.0
     return factor if factor and alike(part, factor * whole) else None
 
 
 def _by_one_factor(of: Callable[[Changed], tuple[Array, Array] | None]) -> Callable[[FailingCase], bool]:
-    """Whether in all cases one thing is the same multiple of another."""
+    """Whether in all cases one array is the same multiple of another."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
         factors = []
-        for one in (case, other_of(case, failing.reference.layer), large):
+        for one in variants(failing):
             change = _change(failing, one, name)
             pair = None if change is None else of(change)
             if pair is None:
@@ -106,19 +103,15 @@ def _step(change: Changed) -> tuple[Array, Array] | None:
     return None if gradient is None or gradient.shape != before.shape else (after - before, gradient.astype(np.float64))
 
 
-def _subsets(axes: int) -> Iterator[tuple[int, ...]]:
-    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
-
-
 def _centred(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    means = (before.mean(axis=subset, keepdims=True) for subset in _subsets(before.ndim))
+    means = (before.mean(axis=subset, keepdims=True) for subset in subsets(before.ndim))
     return any(alike(after, before - mean) for mean in means)
 
 
 def _turned(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    return any(alike(after, np.flip(before, subset)) for subset in _subsets(before.ndim))
+    return any(alike(after, np.flip(before, subset)) for subset in subsets(before.ndim))
 
 
 def _cleared(case: Case, change: Changed) -> bool:
@@ -132,7 +125,7 @@ def _all_cleared(case: Case, change: Changed) -> bool:
 
 
 def _gathered(case: Case, change: Changed) -> bool:
-    """Whether the first entries along an axis hold the sums, and the others what they held."""
+    """Whether the first entries along an axis hold the sums, and the others are unchanged."""
     _, before, after, _ = change
     for axis in range(before.ndim):
         expected = before.copy()
@@ -143,7 +136,7 @@ def _gathered(case: Case, change: Changed) -> bool:
 
 
 def _multiplied_by(name: str, failing: FailingCase) -> bool:
-    """Whether it was multiplied by this array along one of its axes."""
+    """Whether the changed array was multiplied by this one along one of its axes."""
 
     def holds(case: Case, change: Changed) -> bool:
         _, before, after, _ = change
@@ -175,7 +168,7 @@ def _shares_gradient(failing: FailingCase) -> bool:
 
 
 def _overwritten(by: str) -> Callable[[FailingCase], bool]:
-    """Whether a gradient changes with the next backward on its own cache, or already with that of another one."""
+    """Whether a gradient is overwritten by the next backward on its own cache, or already by one on another cache."""
 
     def judge(failing: FailingCase) -> bool:
         tensor, candidate = failing.found.tensor, failing.candidate

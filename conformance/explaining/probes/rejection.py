@@ -35,7 +35,7 @@ def _in_backward(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase]
 
 
 def _broadcast(failing: FailingCase) -> bool:
-    """Whether dout gives what it gives when it is broadcast to the shape of out."""
+    """Whether the gradients are those of dout broadcast to the shape of out."""
     case, candidate = failing.case, failing.candidate
     try:
         forward = candidate.forward(case)
@@ -57,7 +57,7 @@ def _nothing(failing: FailingCase) -> bool:
 
 
 def _repeated(failing: FailingCase) -> bool:
-    """Whether an array with one entry along an axis gives what it gives when that is repeated."""
+    """Whether out is that of an array of size 1 along an axis repeated along it."""
     case, out = failing.case, out_of(failing, failing.case)
     sizes = sorted({n for shape in case.configuration.shapes.values() if shape is not None for n in shape if n > 1})
     if out is None:
@@ -75,7 +75,7 @@ def _repeated(failing: FailingCase) -> bool:
 
 
 def _fits(failing: FailingCase, case: Case) -> bool:
-    """Whether the references have an answer to it."""
+    """Whether the reference accepts its shapes."""
     shapes = {name: None if a is None else a.shape for name, a in case.arrays.items()}
     try:
         failing.reference.layer.evaluate(replace(case, configuration=replace(case.configuration, shapes=shapes)))

@@ -1,4 +1,4 @@
-"""What a cache holds, as far as Python shows it, and a way to put it back."""
+"""Records what a cache holds, as far as Python shows it, and restores it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 
-#: No further into a cache than this.
+#: The most levels and objects of a cache that are recorded.
 DEPTH, MOST = 6, 500
 _OPAQUE = (str, bytes, int, float, complex, bool, type, FunctionType, ModuleType, np.generic)
 
 
 class Snapshot:
-    """The arrays, lists, dicts and objects of a cache, with what they held when it was taken."""
+    """The arrays, lists, dicts and objects of a cache, with their contents when it was taken."""
 
     def __init__(self, cache: Any) -> None:
         self._arrays: list[tuple[Array, Array]] = []
@@ -40,7 +40,7 @@ class Snapshot:
             self._take(item, depth + 1)
 
     def changed_apart_from(self, given: Sequence[Array]) -> bool:
-        """Whether anything holds other things now, and no array does that shares memory with these."""
+        """Whether anything has changed, but no array that shares memory with these."""
         arrays = [now for now, then in self._arrays if not np.array_equal(now, then, equal_nan=now.dtype.kind == "f")]
         if any(np.may_share_memory(array, other) for array in arrays for other in given):
             return False
@@ -52,7 +52,7 @@ class Snapshot:
         return bool(arrays) or lists or dicts
 
     def restore(self) -> None:
-        """Puts everything back, as far as it can be written to."""
+        """Restores everything that can be written to."""
         for now, then in self._arrays:
             if now.flags.writeable:
                 now[...] = then

@@ -1,4 +1,4 @@
-"""Ways to misread an array's memory, each held against what the candidate has for it."""
+"""Ways to misread an array's memory, each compared with the candidate's result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _laid_out(failing: FailingCase) -> Allocate:
 
 
 def _view(failing: FailingCase, name: str) -> Array | None:
-    """An array as the candidate had it, where it was not plain."""
+    """An array as it was passed, if not plain in memory."""
     array = failing.case.arrays.get(name)
     if array is None or name not in failing.case.layouts or not array.size:
         return None
@@ -45,7 +45,7 @@ def _base(view: Array) -> Array:
 
 
 def _as_it_lies(view: Array) -> Iterator[Array]:
-    """The numbers one behind the other: from the buffer's start, from the array's first entry, or its own alone."""
+    """The numbers in memory order: from the buffer's start, from the array's first entry, or only its own."""
     base = _base(view)
     flat = base.ravel(order="K")
     yield np.resize(flat, view.shape)
@@ -55,14 +55,14 @@ def _as_it_lies(view: Array) -> Iterator[Array]:
 
 
 def _forwards(view: Array) -> Iterator[Array]:
-    """Axes that run backwards through memory, read forwards."""
+    """Axes with negative strides, read forwards."""
     axes = tuple([axis for axis, stride in enumerate(view.strides) if stride < 0])
     if axes:
         yield np.flip(view, axes)
 
 
 def _from_the_start(view: Array) -> Iterator[Array]:
-    """By its strides, but from the start of the buffer."""
+    """With its strides, but from the start of the buffer."""
     base = _base(view)
     reach = sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     if base is not view and min(view.strides, default=0) > 0 and reach < base.nbytes and base.flags.c_contiguous:
@@ -74,7 +74,7 @@ def _expanded(view: Array) -> list[int]:
 
 
 def _once(view: Array) -> Iterator[Array]:
-    """What lies in one place counted once: as if the other entries were zero."""
+    """Entries that share one place counted once: as if the others were zero."""
     axes = _expanded(view)
     for chosen in product((True, False), repeat=len(axes)):
         kept = [axis for axis, taken in zip(axes, chosen, strict=True) if taken]
@@ -92,7 +92,7 @@ def _constant(view: Array) -> Iterator[Array]:
 
 
 def _misread(misread: Misread, name: str, failing: FailingCase) -> bool:
-    """Whether the result is that of plain arrays with the misread numbers."""
+    """Whether the result is that of a plain array with the misread numbers."""
     found, view = failing.found, _view(failing, name)
     if view is None or found.tensor is None or found.got is None or found.kind != "value":
         return False
@@ -107,7 +107,7 @@ def _misread(misread: Misread, name: str, failing: FailingCase) -> bool:
 
 
 def _left_alone(failing: FailingCase) -> bool:
-    """Whether the result is the same whatever the numbers are, with an array that has a stride of 0."""
+    """Whether the result does not depend on the numbers if an array has a stride of 0."""
     found, case = failing.found, failing.case
     views = [_view(failing, name) for name in case.layouts]
     if found.tensor is None or found.got is None or not any(view is not None and _expanded(view) for view in views):
@@ -122,7 +122,7 @@ def _left_alone(failing: FailingCase) -> bool:
 
 
 def _same_everywhere(failing: FailingCase) -> bool:
-    """Whether what is expected does not depend on the numbers either."""
+    """Whether the right result does not depend on the numbers either."""
     found, other = failing.found, replace(other_of(failing.case, failing.reference.layer), layouts={})
     given = results(failing.candidate, other)
     assert found.tensor is not None
@@ -130,20 +130,20 @@ def _same_everywhere(failing: FailingCase) -> bool:
     return given is None or alike(given[found.tensor], found.expected)
 
 
-def _cured(array: Array, strides: tuple[int, ...]) -> Array:
+def _restrided(array: Array, strides: tuple[int, ...]) -> Array:
     """The same memory, with other strides on the axes of size 1."""
     chosen = [new if size == 1 else old for size, old, new in zip(array.shape, array.strides, strides, strict=True)]
     return as_strided(array, array.shape, chosen, writeable=array.flags.writeable)
 
 
 def _trusts_ones(failing: FailingCase) -> bool:
-    """Whether other strides on axes of size 1, of the same memory, mend it."""
+    """Whether other strides on axes of size 1, of the same memory, make it pass."""
     found, layouts = failing.found, failing.case.layouts
 
-    def mended(strides: Callable[[Array], tuple[int, ...]]) -> bool:
+    def passes(strides: Callable[[Array], tuple[int, ...]]) -> bool:
         def allocate(name: str, array: Array) -> Array:
             view = laid_out(array, layouts.get(name))
-            return _cured(view, strides(view))
+            return _restrided(view, strides(view))
 
         if found.kind == "crash":
             return crash_of(failing.candidate, failing.case, allocate=allocate) is None
@@ -152,15 +152,15 @@ def _trusts_ones(failing: FailingCase) -> bool:
             return False
         return alike(given[found.tensor], found.expected)
 
-    # Asked twice: what fails in every second call is mended by the next one.
-    if not layouts or any(mended(lambda view: view.strides) for _ in range(2)):
+    # Tried twice: a failure in every second call would pass in the next one.
+    if not layouts or any(passes(lambda view: view.strides) for _ in range(2)):
         return False
-    fresh = mended(lambda view: np.empty(view.shape, view.dtype).strides)
-    return fresh or mended(lambda view: (view.itemsize,) * view.ndim)
+    fresh = passes(lambda view: np.empty(view.shape, view.dtype).strides)
+    return fresh or passes(lambda view: (view.itemsize,) * view.ndim)
 
 
 def _written(name: str, failing: FailingCase) -> bool:
-    """Whether an array with several entries in one place is written to."""
+    """Whether an array is written to in which several entries share one place."""
     case, kept = failing.case, {}
     view = _view(failing, name)
     if view is None or not _expanded(view) or not view.flags.writeable or failing.found.kind == "crash":

@@ -24,7 +24,7 @@ GRADIENT = {"x": "dx", "w": "dw", "dout": "out"}
 MATRIX = 1_000_000
 
 
-class Parts:
+class Convolution:
     """The pieces of one case's convolution, each computed when it is first asked for."""
 
     def __init__(self, case: Case) -> None:
@@ -172,9 +172,9 @@ def shown(place: Array, axis: Axis, mode: str) -> Array:
 
 
 @lru_cache(maxsize=256)
-def parts_of(case: Case) -> Parts:
+def convolution_of(case: Case) -> Convolution:
     """The pieces of a case, kept for the next mistake."""
-    return Parts(case)
+    return Convolution(case)
 
 
 class Wrong(Mapping[str, Array]):
@@ -199,12 +199,12 @@ class Wrong(Mapping[str, Array]):
 Makers = Mapping[str, Callable[[], Array]]
 
 
-def mistake(sentence: str, tensors: str, makers: Callable[[Parts, Results], Makers | None]) -> Mistake:
+def mistake(sentence: str, tensors: str, makers: Callable[[Convolution, Results], Makers | None]) -> Mistake:
     """A mistake in these tensors, of a function that has, for each of them, what computes it; None: all are right."""
     names = tuple(tensors.split())
 
     def gives(case: Case, right: Results) -> Results | None:
-        made = makers(parts_of(case), right)
+        made = makers(convolution_of(case), right)
         return None if made is None else Wrong({t: make for t, make in made.items() if t in names and t in right})
 
     return Mistake(sentence, names, gives)
@@ -216,28 +216,28 @@ def each(right: Results, tensors: Iterable[str], change: Callable[[Array], Array
 
 
 def rereading(
-    parts: Parts, right: Results, array: str, read: Callable[[Array], Array], adjoint: Callable[[Array], Array]
+    conv: Convolution, right: Results, array: str, read: Callable[[Array], Array], adjoint: Callable[[Array], Array]
 ) -> Makers:
     """Every tensor of an implementation that reads x, w or dout otherwise; its gradient is what the adjoint says."""
     gradient = GRADIENT[array]
     makers: dict[str, Callable[[], Array]] = {gradient: lambda: adjoint(right[gradient])}
     if array == "x":
-        makers["out"] = lambda: parts.out(parts.cut(read(parts.x), parts.tables), parts.w)
-        makers["dw"] = lambda: parts.dw(parts.cut(read(parts.x), parts.tables), parts.dout)
+        makers["out"] = lambda: conv.out(conv.cut(read(conv.x), conv.tables), conv.w)
+        makers["dw"] = lambda: conv.dw(conv.cut(read(conv.x), conv.tables), conv.dout)
     elif array == "w":
-        makers["out"] = lambda: parts.out(parts.windows, read(parts.w))
-        makers["dx"] = lambda: parts.dx(parts.pulled_back(read(parts.w), parts.dout), parts.tables)
+        makers["out"] = lambda: conv.out(conv.windows, read(conv.w))
+        makers["dx"] = lambda: conv.dx(conv.pulled_back(read(conv.w), conv.dout), conv.tables)
     else:
-        makers["dx"] = lambda: parts.dx(parts.pulled_back(parts.w, read(parts.dout)), parts.tables)
-        makers["dw"] = lambda: parts.dw(parts.windows, read(parts.dout))
-        makers["db"] = lambda: parts.db(read(parts.dout))
+        makers["dx"] = lambda: conv.dx(conv.pulled_back(conv.w, read(conv.dout)), conv.tables)
+        makers["dw"] = lambda: conv.dw(conv.windows, read(conv.dout))
+        makers["db"] = lambda: conv.db(read(conv.dout))
     return makers
 
 
-def walking(parts: Parts, tables: Sequence[Array]) -> Makers:
+def walking(conv: Convolution, tables: Sequence[Array]) -> Makers:
     """Every tensor of an implementation whose windows read other pixels."""
     return {
-        "out": lambda: parts.out(parts.cut(parts.x, tables), parts.w),
-        "dx": lambda: parts.dx(parts.back, tables),
-        "dw": lambda: parts.dw(parts.cut(parts.x, tables), parts.dout),
+        "out": lambda: conv.out(conv.cut(conv.x, tables), conv.w),
+        "dx": lambda: conv.dx(conv.back, tables),
+        "dw": lambda: conv.dw(conv.cut(conv.x, tables), conv.dout),
     }
