@@ -127,5 +127,5 @@ def _as_passed(case: Case, name: str, layout: str, candidate: Candidate) -> Arra
 
 def _named(layouts: Mapping[str, str]) -> str:
     """Such as "with dout as a step slice and w read-only"."""
-    told = [f"{name} in the layout {layout!r}" for name, layout in layouts.items()]
-    return "with " + (", ".join(told[:-1]) + " and " if len(told) > 1 else "") + told[-1]
+    each = [f"{name} in the layout {layout!r}" for name, layout in layouts.items()]
+    return "with " + (", ".join(each[:-1]) + " and " if len(each) > 1 else "") + each[-1]
