@@ -696,7 +696,7 @@ def test_a_crash_shows_the_lines_of_the_adapter_alone_and_a_long_run_shows_how_f
 
         def linear_backward(dout, cache): ...
     """
-    soon = "from backproof.plugins import conformance\nconformance.PROGRESS_SECONDS = 0.0\n"
+    soon = "from backproof.plugins import run\nrun.PROGRESS_SECONDS = 0.0\n"
     folder = write(tmp_path, {"crash.py": crash, "conftest.py": soon})
     found = run(folder, "--impl=crash.py", *FEW, "--impl-report=report.json")
     assert found.code == 1, found.text
