@@ -69,7 +69,7 @@ def test_the_pages_do_not_import_jax() -> None:
 
 
 def test_jax_is_noticed() -> None:
-    assert "jax" in imported_by("from backproof.conformance import oracle; oracle._jax()")
+    assert "jax" in imported_by("from backproof.conformance.judging import oracle; oracle._jax()")
 
 
 def heavy_in_pytest(folder: Path, *arguments: str, conftest: str = "") -> str:
