@@ -19,9 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-#: What np.pad calls the padding modes.
-MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
+from backproof.reference.axis import NUMPY_MODES
 
 ALL: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
@@ -69,7 +67,7 @@ class Conv:
         axes = x.ndim - 2
         strides, dilations = per_axis(stride, axes), per_axis(dilation, axes)
         pairs = tuple((side, side) if isinstance(side, int) else side for side in per_axis(padding, axes))
-        padded = np.pad(wide(x), ((0, 0), (0, 0), *pairs), mode=MODES[padding_mode])
+        padded = np.pad(wide(x), ((0, 0), (0, 0), *pairs), mode=NUMPY_MODES[padding_mode])
         out = self.correlated(padded, wide(w), strides, dilations, groups)
         if b is not None:
             out = out + wide(b).reshape(-1, *[1] * axes)
@@ -325,7 +323,7 @@ def folded(dpadded, axis, size, pair, padding_mode):
     if padding_mode == "zeros":
         low, _ = pair
         return dpadded[(slice(None),) * axis + (slice(low, low + size),)]
-    sources = np.pad(np.arange(size), pair, mode=MODES[padding_mode])
+    sources = np.pad(np.arange(size), pair, mode=NUMPY_MODES[padding_mode])
     lines = np.zeros((size, *np.delete(dpadded.shape, axis)), dpadded.dtype)
     np.add.at(lines, sources, np.moveaxis(dpadded, axis, 0))
     return np.moveaxis(lines, 0, axis)

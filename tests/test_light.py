@@ -51,6 +51,7 @@ def test_more_than_the_standard_library_is_noticed() -> None:
     [
         "from backproof import textbook; textbook.conv_forward, textbook.graph, textbook.numerical_gradient",
         "import backproof.reference.textbook",
+        "import backproof.reference.axis",
         "from backproof.plugins import numpy_adapter",
         "from backproof.plugins.gallery import FAULTS, EQUIVALENTS; [fault.adapter() for fault in FAULTS]",
         "import backproof.reference; backproof.reference.CONTRACTS; from backproof.reference import textbook",

@@ -15,6 +15,7 @@ from backproof.conformance.judging.compare import compare
 from backproof.conformance.judging.reference import Reference, ReferencesDisagree
 from backproof.conformance.spec.case import Case
 from backproof.plugins import numpy_adapter
+from backproof.reference.axis import NUMPY_MODES
 from tests.spaces import LAYER, PLACES, cases, space
 
 COUNT = 400
@@ -106,10 +107,9 @@ def lax_conv(case: Case) -> dict:
         2: ("NCHW", "OIHW", "NCHW"),
         3: ("NCDHW", "OIDHW", "NCDHW"),
     }[dims]
-    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
     def forward(x, w, b):
-        x = jnp.pad(x, ((0, 0), (0, 0), *options["padding"]), mode=mode[options["padding_mode"]])
+        x = jnp.pad(x, ((0, 0), (0, 0), *options["padding"]), mode=NUMPY_MODES[options["padding_mode"]])
         out = lax.conv_general_dilated(
             x,
             w,

@@ -9,8 +9,8 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.reference.axis import Axis, positions
 from backproof.reference.mistakes.conv_parts import Makers, Parts, mistake, walking
-from backproof.reference.windows import Axis, positions
 
 #: What becomes of one tensor; None: it is right.
 Made = Callable[[Parts, Results], Array | None]
@@ -203,7 +203,7 @@ def assigned(by: str) -> Made:
     """Where windows overlap, what is written last stays, tap after tap or window after window."""
 
     def made(parts: Parts, right: Results) -> Array | None:
-        sizes = [axis.size + axis.low + axis.high for axis in parts.axes]
+        sizes = [axis.padded for axis in parts.axes]
         rank, back = parts.rank, parts.back
         flat = np.zeros((1,) * (2 * rank), dtype=np.int64)
         for k, (place, size) in enumerate(zip(parts.places, sizes, strict=True)):

@@ -318,7 +318,7 @@ def dense_rows(parts: Parts) -> Array | None:
     if not any(axis.remainder for axis in parts.axes):
         return None
     padded = parts.padded_dx(parts.back)
-    ends = [axis.size + axis.low + axis.high - axis.remainder for axis in parts.axes]
+    ends = [axis.padded - axis.remainder for axis in parts.axes]
     written = padded[(slice(None), slice(None), *[slice(end) for end in ends])]
     result = np.zeros(padded.shape)
     batch, places_ = len(padded), written[:1].size
