@@ -102,11 +102,6 @@ def lax_conv(case: Case) -> dict:
     """out and the gradients from lax.conv_general_dilated, padding modes by jnp.pad."""
     options, x, w, b = case.options, case.array("x"), case.array("w"), case.wide["b"]
     dims = x.ndim - 2
-    numbers = {
-        1: ("NCH", "OIH", "NCH"),
-        2: ("NCHW", "OIHW", "NCHW"),
-        3: ("NCDHW", "OIDHW", "NCDHW"),
-    }[dims]
 
     def forward(x, w, b):
         x = jnp.pad(x, ((0, 0), (0, 0), *options["padding"]), mode=NUMPY_MODES[options["padding_mode"]])
@@ -116,7 +111,6 @@ def lax_conv(case: Case) -> dict:
             options["stride"],
             [(0, 0)] * dims,
             rhs_dilation=options["dilation"],
-            dimension_numbers=numbers,
             feature_group_count=options["groups"],
         )
         return out + b.reshape(-1, *[1] * dims)

@@ -1,10 +1,10 @@
 """A vectorised NumPy implementation of everything that the contract allows, as a right candidate.
 
-    pytest --impl=benchmarks/vectorised.py                  channels first, every dtype, every rank, every option
-    pytest --impl=benchmarks/vectorised.py:channels_last    the same with the channels last, statistics in place
-    pytest --impl=benchmarks/vectorised.py:output_first     linear with w as (C, D)
-    pytest --impl=benchmarks/vectorised.py:mixed            batch norm's parameters float32 under 16 bits
-    pytest --impl=benchmarks/vectorised.py:fourier          convolution by FFT
+    pytest --impl=benchmarks/candidates/vectorised.py                channels first, every dtype, rank and option
+    pytest --impl=benchmarks/candidates/vectorised.py:channels_last  channels last, statistics in place
+    pytest --impl=benchmarks/candidates/vectorised.py:output_first   linear with w as (C, D)
+    pytest --impl=benchmarks/candidates/vectorised.py:mixed          batch norm's parameters float32 under 16 bits
+    pytest --impl=benchmarks/candidates/vectorised.py:fourier        convolution by FFT
 
 It shares no formula with the references: the convolution reads strided windows, its dx is a full correlation of the
 dilated dout with the turned kernel, and batch norm folds mean, variance, gamma and beta into one factor and one

@@ -1,6 +1,6 @@
 """JAX as a right candidate: lax's convolution, jnp's products and means, jax.vjp for every gradient.
 
-    pytest --impl=benchmarks/jax_lax.py
+    pytest --impl=benchmarks/candidates/jax_lax.py
 
 Formats of 16 bits are computed in float32 and rounded at the end. JAX compiles for each new shape, so a run takes
 minutes.
