@@ -6,14 +6,9 @@ By itself this module imports the standard library alone; every public name is i
 from __future__ import annotations
 
 from importlib import import_module as _import_module
-from pathlib import Path as _Path
 from typing import Any as _Any
 
 __version__ = "0.1.0"
-
-_root = _Path(__file__).parent.parent
-if (_root / "conformance" / "__init__.py").is_file() and (_root / "pyproject.toml").is_file():
-    __path__.append(str(_root))  # a checkout: the sub-packages lie beside this folder
 
 _HOMES = {
     "AdapterError": "backproof.conformance.adapter.load",

@@ -16,7 +16,7 @@ import numpy as np
 from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.spec.case import Array, Case, Configuration, rounded
 from backproof.conformance.spec.layer import Layer, Space
-from backproof.reference.windows import Axis
+from backproof.reference.axis import Axis
 
 SETTINGS = ("course", "careful")
 

@@ -38,8 +38,8 @@ from backproof.conformance.spec.layer import Layer, Space
 from backproof.plugins.gallery import EQUIVALENTS
 from backproof.reference import CONTRACTS, LAYERS
 
-HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "false-alarms.md"
+RIGHT = Path(__file__).resolve().parent / "candidates"
+PAGE = RIGHT.parent.parent / "docs" / "false-alarms.md"
 #: Each table stands between two lines of the page.
 TABLE = ("<!-- the table: python benchmarks/false_alarms.py --full --write -->", "<!-- the end of the table -->")
 GALLERY = (
@@ -108,14 +108,14 @@ class Candidate:
 
 CANDIDATES = {
     "torch": Candidate("backproof.plugins.torch_adapter", "torch", 60_000, prepare=on_one_thread),
-    "vectorised": Candidate(f"{HERE / 'vectorised.py'}", "numpy", 80_000),
-    "channels_last": Candidate(f"{HERE / 'vectorised.py'}:channels_last", "numpy", 12_000),
-    "output_first": Candidate(f"{HERE / 'vectorised.py'}:output_first", "numpy", 12_000),
-    "mixed": Candidate(f"{HERE / 'vectorised.py'}:mixed", "numpy", 12_000),
-    "fourier": Candidate(f"{HERE / 'vectorised.py'}:fourier", "numpy", 12_000),
-    "im2col": Candidate(f"{HERE / 'adapter.py'}", "numpy", 12_000),
+    "vectorised": Candidate(f"{RIGHT / 'vectorised.py'}", "numpy", 80_000),
+    "channels_last": Candidate(f"{RIGHT / 'vectorised.py'}:channels_last", "numpy", 12_000),
+    "output_first": Candidate(f"{RIGHT / 'vectorised.py'}:output_first", "numpy", 12_000),
+    "mixed": Candidate(f"{RIGHT / 'vectorised.py'}:mixed", "numpy", 12_000),
+    "fourier": Candidate(f"{RIGHT / 'vectorised.py'}:fourier", "numpy", 12_000),
+    "im2col": Candidate(f"{RIGHT / 'im2col.py'}", "numpy", 12_000),
     "textbook": Candidate("backproof.plugins.numpy_adapter", "numpy", 5_000, NARROW),
-    "jax_lax": Candidate(f"{HERE / 'jax_lax.py'}", "jax", 2_000, COMPILED, on_few_shapes, clear=without_programs),
+    "jax_lax": Candidate(f"{RIGHT / 'jax_lax.py'}", "jax", 2_000, COMPILED, on_few_shapes, clear=without_programs),
 }
 
 

@@ -37,8 +37,7 @@ from backproof.conformance.spec.layer import Layer, Space
 from backproof.conformance.spec.memory_layouts import Decks
 from backproof.reference import CONTRACTS, LAYERS
 
-HERE = Path(__file__).parent
-ADAPTER = str(HERE / "adapter.py")
+ADAPTER = str(Path(__file__).parent / "candidates" / "im2col.py")
 IMPORT = "import jax, numpy, hypothesis, pytest; jax.numpy.zeros(3) + 1"
 SETTINGS = {
     "max_examples": 500,
@@ -50,7 +49,7 @@ SETTINGS = {
 
 
 def place(name: str, rank: int, dtype: str = "float64", spec: str = ADAPTER) -> tuple[Candidate, Reference]:
-    """The vectorised adapter's layer as a candidate, and the reference for one rank and dtype."""
+    """The layer of `candidates/im2col.py` as a candidate, and the reference for one rank and dtype."""
     adapter = load(spec, CONTRACTS)
     layer = next(layer for layer in LAYERS if layer.name == name)
     implementation = adapter.implementations[name]
@@ -156,22 +155,22 @@ def further_items(count: int = 60) -> None:
         print(f"  {name:9} rank {rank}: {', '.join(told)}")
 
 
-def lax_vjp(case: Case) -> Callable[[], None]:
-    """jax.vjp of the same layer on the case's own shapes, compiled for them."""
-    options, dims = case.options, case.array("x").ndim - 2
-    numbers = {1: ("NCH", "OIH", "NCH"), 2: ("NCHW", "OIHW", "NCHW"), 3: ("NCDHW", "OIDHW", "NCDHW")}[dims]
+def lax_forward(case: Case) -> Callable:
+    """The convolution of the case's options, of x, w and b."""
+    o = case.options
 
     def forward(x, w, b):
         out = lax.conv_general_dilated(
-            x,
-            w,
-            options["stride"],
-            options["padding"],
-            rhs_dilation=options["dilation"],
-            dimension_numbers=numbers,
-            feature_group_count=options["groups"],
+            x, w, o["stride"], o["padding"], None, o["dilation"], feature_group_count=o["groups"]
         )
-        return out + b.reshape(-1, *[1] * dims)
+        return out + b.reshape(-1, *[1] * (x.ndim - 2))
+
+    return forward
+
+
+def lax_vjp(case: Case) -> Callable[[], None]:
+    """jax.vjp of the same layer on the case's own shapes, compiled for them."""
+    forward = lax_forward(case)
 
     @jax.jit
     def program(x, w, b, dout):
@@ -246,21 +245,9 @@ def against_gradient_checkers(count: int = 8) -> None:
         start = perf_counter()
         with jax.enable_x64(True):
             for case in chosen:
-                o = case.options
-
-                def forward(x, w, b, o=o):
-                    out = lax.conv_general_dilated(
-                        x,
-                        w,
-                        o["stride"],
-                        o["padding"],
-                        rhs_dilation=o["dilation"],
-                        dimension_numbers=("NCHW", "OIHW", "NCHW"),
-                        feature_group_count=o["groups"],
-                    )
-                    return out + b.reshape(-1, 1, 1)
-
-                check_grads(forward, [jnp.asarray(case.array(n)) for n in ("x", "w", "b")], order=1, modes=["rev"])
+                check_grads(
+                    lax_forward(case), [jnp.asarray(case.array(n)) for n in ("x", "w", "b")], order=1, modes=["rev"]
+                )
         return perf_counter() - start
 
     print(f"\ngradient checkers on the same {count} conv2d shapes / a judged case of ours")

@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-#: What torch.nn.functional.pad calls the padding modes.
-_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
@@ -85,7 +83,7 @@ class TorchAdapter:
         source, same = leaves[0], [low for low, _ in padding]
         if padding_mode != "zeros" or any(low != high for low, high in padding):
             sides = [side for pair in reversed(padding) for side in pair]
-            source, same = _padded(source, sides, _PAD_MODES[padding_mode]), [0] * len(padding)
+            source, same = _padded(source, sides, padding_mode), [0] * len(padding)
         # Some of torch's backwards on the CPU raise for a w that is not contiguous ("grad_weight must be contiguous").
         out = _CONV[len(stride)](source, leaves[1].contiguous(), leaves[2], stride, same, dilation, groups)
         return out.detach(), (out, leaves)
@@ -147,7 +145,7 @@ def _pulled_back(dout: torch.Tensor, cache: Any) -> list[torch.Tensor | None]:
 
 
 def _padded(x: torch.Tensor, sides: list[int], mode: str) -> torch.Tensor:
-    if mode == "constant":
+    if mode == "zeros":
         return functional.pad(x, sides)
     return functional.pad(x, sides, mode=mode)
 

@@ -26,19 +26,17 @@ from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
 from backproof.reference import algebra, bilinear, convolutions, coordinates, pictures, without_meaning
+from backproof.reference.axis import Axis, axes_from, axes_of, positions
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
 from backproof.reference.windows import (
     EDGE_ROOM,
     ROOMS,
-    Axis,
     Kind,
     affordable,
-    axes_of,
     axis_choices,
     fold,
     pad,
-    positions,
     read_pixels,
     shapes_by_elements,
     spread,
@@ -78,7 +76,7 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
     "remainder > 0": _some(lambda axis: axis.remainder > 0),
     "stride > kernel": _some(lambda axis: axis.stride > axis.kernel),
     "padding > 0": _some(lambda axis: axis.low + axis.high > 0),
-    "padding > dilated kernel - 1": _some(lambda axis: max(axis.low, axis.high) > axis.dilation * (axis.kernel - 1)),
+    "padding > dilated kernel - 1": _some(lambda axis: max(axis.low, axis.high) >= axis.reach),
     "dilation > 1": _some(lambda axis: axis.dilation > 1 and axis.kernel > 1),
     "groups > 1": lambda c: c.parameters["groups"] > 1,
     "1 < groups < C": lambda c: c.parameters["groups"] > 1 and c.parameters["channels"] > 1,
@@ -501,7 +499,7 @@ class Conv(Layer):
         need = (batch * out_pixels, in_channels * taps, filters, x.size + 1, w.size + 1)
         rows, terms, columns, length, weights = fitting(self.size_classes, need)
 
-        pixel = read_pixels(x.shape[2:], w.shape[2:], dout.shape[2:], options)
+        pixel = read_pixels(axes_from(x.shape[2:], w.shape[2:], options), options["padding_mode"])
         plane = np.arange(batch * in_channels).reshape(batch, 1, in_channels, 1) * pixels
         pixel = pixel[None, :, None, :]
         reads = np.where(pixel < 0, x.size, pixel + plane)

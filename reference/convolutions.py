@@ -13,8 +13,9 @@ import numpy as np
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.layer import Layer, Relation, Space
 from backproof.reference import algebra
+from backproof.reference.axis import axes_of, positions
 from backproof.reference.linear import LAYER as LINEAR
-from backproof.reference.windows import axes_of, fold, pad, positions
+from backproof.reference.windows import fold, pad
 
 Answers = Sequence[Mapping[str, Array]]
 
@@ -26,7 +27,7 @@ def padded_beforehand(layer: Layer, case: Case, space: Space) -> Iterator[Relati
         return
     parameters = {**case.configuration.parameters, "mode": 0}
     for k, axis in enumerate(axes):
-        parameters |= axis._replace(size=axis.size + axis.low + axis.high, low=0, high=0).parameters(k)
+        parameters |= axis._replace(size=axis.padded, low=0, high=0).parameters(k)
     configuration = layer.build(parameters, space)
     if configuration is None:
         return

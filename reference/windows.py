@@ -1,4 +1,4 @@
-"""The geometry of a window that slides along one spatial axis, and the enumeration of all such axes by size."""
+"""The axes of a convolution: padding around x and its adjoint, their enumeration by size, what a case may cost."""
 
 from __future__ import annotations
 
@@ -6,94 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.layer import Space
+from backproof.reference.axis import Axis, positions
 
 Kind = tuple[int, int, int]
-
-
-class Axis(NamedTuple):
-    """One spatial axis: its size, the kernel's, stride, dilation, and the padding before and after it."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    low: int
-    high: int
-
-    @property
-    def room(self) -> int:
-        """Size + padding - dilated kernel: negative where the kernel does not fit."""
-        return self.size + self.low + self.high - self.dilation * (self.kernel - 1) - 1
-
-    @property
-    def out(self) -> int:
-        """The number of windows."""
-        return self.room // self.stride + 1
-
-    @property
-    def remainder(self) -> int:
-        """The rows that no window reaches for want of a whole stride."""
-        return self.room % self.stride
-
-    @property
-    def excess(self) -> int:
-        """How far the options are from stride 1, dilation 1 and no padding."""
-        return self.stride + self.dilation - 2 + self.low + self.high
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether kernel, stride and dilation lie in the ranges that are drawn."""
-        return self.kernel <= 5 and max(self.stride, self.dilation) <= 4
-
-    def has_meaning(self, mode: str) -> bool:
-        """Whether at least one window fits and the padding mode has something to copy."""
-        if min(self.size, self.kernel, self.stride, self.dilation) < 1 or min(self.low, self.high) < 0:
-            return False
-        return self.room >= 0 and max(self.low, self.high) <= widest_padding(self.size, mode)
-
-    def with_meaning(self, mode: str) -> Axis:
-        """This axis, made large enough for one window and for its padding."""
-        pad = max(self.low, self.high)
-        size = max(self.size, {"reflect": pad + 1, "circular": pad}.get(mode, 1))
-        axis = self._replace(size=size)
-        return axis if axis.room >= 0 else axis._replace(size=size - axis.room)
-
-    def parameters(self, k: int) -> dict[str, int]:
-        """The fields by name, numbered for the k-th axis."""
-        return {f"{name}{k}": value for name, value in zip(self._fields, self, strict=True)}
-
-
-def axes_of(parameters: Mapping[str, int], rank: int) -> list[Axis]:
-    """The axes that `Axis.parameters` wrote."""
-    return [Axis(*[parameters[f"{name}{k}"] for name in Axis._fields]) for k in range(rank)]
-
-
-def widest_padding(size: int, mode: str) -> int:
-    """The largest padding that has meaning: reflect does not repeat the border, circular copies each pixel once."""
-    return {"reflect": size - 1, "circular": size}.get(mode, 10**9)
-
-
-@lru_cache(maxsize=4096)
-def positions(size: int, low: int, high: int, mode: str) -> Array:
-    """For every pixel of the padded axis the pixel of x that it shows, (size + low + high,); -1 for a zero."""
-    at = np.arange(-low, size + high)
-    if mode == "zeros":
-        at[(at < 0) | (at >= size)] = -1
-    elif mode == "replicate":
-        at = at.clip(0, size - 1)
-    elif mode == "circular":
-        at = at % size
-    else:
-        at = np.abs(at)
-        at = np.where(at >= size, 2 * (size - 1) - at, at)
-    at.setflags(write=False)
-    return at
 
 
 def pad(x: Array, source: Sequence[Array], padding: Sequence[tuple[int, int]], mode: str) -> Array:
@@ -190,17 +111,14 @@ def spread(excess: int, axes: Sequence[Mapping[int, list[Axis]]]) -> Iterator[tu
                     yield (axis, *rest)
 
 
-def read_pixels(size: Sequence[int], kernel: Sequence[int], out: Sequence[int], options: Mapping[str, Any]) -> Array:
+def read_pixels(axes: Sequence[Axis], mode: str) -> Array:
     """The flat pixel of x that output pixel q reads at tap k, (Q, K); -1 outside."""
     found = np.zeros((1, 1), np.int64)
-    for h, k, q, stride, dilation, (low, high) in zip(
-        size, kernel, out, options["stride"], options["dilation"], options["padding"], strict=True
-    ):
-        at = np.arange(q)[:, None] * stride + np.arange(k) * dilation
-        read = positions(h, low, high, options["padding_mode"])[at]
+    for axis in axes:
+        read = positions(axis.size, axis.low, axis.high, mode)[axis.reads]
         outside = (found < 0)[:, None, :, None] | (read < 0)[None, :, None, :]
-        found = np.where(outside, -1, found[:, None, :, None] * h + read[None, :, None, :])
-        found = found.reshape(found.shape[0] * q, -1)
+        found = np.where(outside, -1, found[:, None, :, None] * axis.size + read[None, :, None, :])
+        found = found.reshape(found.shape[0] * axis.out, -1)
     return found
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-
-_spec = importlib.util.spec_from_file_location("vectorised", Path(__file__).parent.parent / "benchmarks" / "adapter.py")
-assert _spec is not None
-assert _spec.loader is not None
-vectorised: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(vectorised)
+from candidates import im2col
 
 
 class OutputFirst:
@@ -86,17 +79,17 @@ class ChannelsLast:
         dims = x.ndim - 2
         first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
         ones = (1,) * dims
-        out, cache = vectorised.conv_forward(first, w, b, (stride,) * dims, ((padding,) * 2,) * dims, ones, 1)
+        out, cache = im2col.conv_forward(first, w, b, (stride,) * dims, ((padding,) * 2,) * dims, ones, 1)
         return np.moveaxis(out, 1, -1), cache
 
     def conv_backward(self, dout, cache):
-        dx, dw, db = vectorised.conv_backward(np.ascontiguousarray(np.moveaxis(dout, -1, 1)), cache)
+        dx, dw, db = im2col.conv_backward(np.ascontiguousarray(np.moveaxis(dout, -1, 1)), cache)
         return np.moveaxis(dx, 1, -1), dw, db
 
     def batchnorm_forward(self, x, gamma, beta, eps, training, running_mean, running_var, momentum):
         first = np.moveaxis(x, -1, 1)
         axes = (0, *range(2, x.ndim))
-        out, cache, *_ = vectorised.batchnorm_forward(
+        out, cache, *_ = im2col.batchnorm_forward(
             first, gamma, beta, eps, training, running_mean.copy(), running_var.copy(), 0.5
         )
         if training:
@@ -106,7 +99,7 @@ class ChannelsLast:
         return np.moveaxis(out, 1, -1), cache
 
     def batchnorm_backward(self, dout, cache):
-        dx, dgamma, dbeta = vectorised.batchnorm_backward(np.moveaxis(dout, -1, 1), cache)
+        dx, dgamma, dbeta = im2col.batchnorm_backward(np.moveaxis(dout, -1, 1), cache)
         return np.moveaxis(dx, 1, -1), dgamma, dbeta
 
 
@@ -133,12 +126,12 @@ class Unions:
         mode = {"zeros": "constant", "circular": "wrap"}[padding_mode]
         padded = np.pad(x, ((0, 0), (0, 0), *sides), mode=mode)
         none = ((0, 0),) * dims
-        out, cache = vectorised.conv_forward(padded, w, b, stride, none, (dilation,) * dims, 1)
+        out, cache = im2col.conv_forward(padded, w, b, stride, none, (dilation,) * dims, 1)
         return out, (cache, x.shape, sides, padding_mode)
 
     def conv_backward(self, dout, cache):
         inner, shape, sides, padding_mode = cache
-        dx, dw, db = vectorised.conv_backward(dout, inner)
+        dx, dw, db = im2col.conv_backward(dout, inner)
         for axis, (low, _) in enumerate(sides, 2):
             folded = np.zeros((*dx.shape[:axis], shape[axis], *dx.shape[axis + 1 :]), dx.dtype)
             for k in range(dx.shape[axis]):
@@ -157,10 +150,10 @@ class Star:
         if options.pop("padding_mode") != "zeros":
             raise NotImplementedError("padding modes")
         padding = tuple((side, side) for side in options.pop("padding"))
-        return vectorised.conv_forward(*arrays, padding=padding, **options)
+        return im2col.conv_forward(*arrays, padding=padding, **options)
 
     def conv_backward(self, dout, cache):
-        return vectorised.conv_backward(dout, cache)
+        return im2col.conv_backward(dout, cache)
 
 
 class Plain:
@@ -181,10 +174,10 @@ class TrainingOnly:
     """Running statistics, but no eval."""
 
     def batchnorm_forward(self, x, gamma, beta, eps, running_mean, running_var, momentum):
-        return vectorised.batchnorm_forward(x, gamma, beta, eps, True, running_mean, running_var, momentum)
+        return im2col.batchnorm_forward(x, gamma, beta, eps, True, running_mean, running_var, momentum)
 
     def batchnorm_backward(self, dout, cache):
-        return vectorised.batchnorm_backward(dout, cache)
+        return im2col.batchnorm_backward(dout, cache)
 
 
 class FixedMomentum:
@@ -193,10 +186,10 @@ class FixedMomentum:
     CONFORMANCE = {"batchnorm": {"fixed_momentum": 0.3, "spatial_dims": (0, 2)}}
 
     def batchnorm_forward(self, x, gamma, beta, training, running_mean, running_var):
-        return vectorised.batchnorm_forward(x, gamma, beta, 1e-5, training, running_mean, running_var, 0.3)
+        return im2col.batchnorm_forward(x, gamma, beta, 1e-5, training, running_mean, running_var, 0.3)
 
     def batchnorm_backward(self, dout, cache):
-        return vectorised.batchnorm_backward(dout, cache)
+        return im2col.batchnorm_backward(dout, cache)
 
 
 class Rounded:
@@ -214,14 +207,14 @@ class Rounded:
         return [a.astype(dtype) for a in (up @ w.T, x.T @ up, up.sum(0))]
 
     def batchnorm_forward(self, x, gamma, beta, eps, training, running_mean, running_var, momentum):
-        out, cache, mean, var = vectorised.batchnorm_forward(
+        out, cache, mean, var = im2col.batchnorm_forward(
             x.astype(np.float32), gamma, beta, eps, training, running_mean, running_var, momentum
         )
         return out.astype(x.dtype), (cache, x.dtype), mean, var
 
     def batchnorm_backward(self, dout, cache):
         inner, dtype = cache
-        dx, dgamma, dbeta = vectorised.batchnorm_backward(dout.astype(np.float32), inner)
+        dx, dgamma, dbeta = im2col.batchnorm_backward(dout.astype(np.float32), inner)
         return dx.astype(dtype), dgamma, dbeta
 
 

@@ -359,8 +359,6 @@ from backproof.conformance.spec.contract import Contract
 load("layers.py", [Contract("linear", ("x", "w", "b"), 2)])
 assert not {"numpy", "jax", "hypothesis", "pytest"} & set(sys.modules)
 """
-    root = Path(__file__).parent.parent
-    script = f"import sys; sys.path.insert(0, {str(root)!r})\n{script}"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
 
 

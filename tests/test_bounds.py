@@ -5,30 +5,17 @@ Both sides are those of `benchmarks/tolerance.py`, on fewer cases.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import tolerance
 
 from backproof.conformance.judging.compare import compare
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case, rounded
 from tests.spaces import LAYER, PLACES, cases, space
-
-_spec = importlib.util.spec_from_file_location(
-    "benchmark_of_tolerance", Path(__file__).parent.parent / "benchmarks" / "tolerance.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-tolerance: Any = importlib.util.module_from_spec(_spec)
-# A dataclass looks its own module up.
-sys.modules[_spec.name] = tolerance
-_spec.loader.exec_module(tolerance)
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 TENSORS = {(layer, t) for layer, rank in PLACES for t in LAYER[layer].tensors(space(layer, rank).signature)}

@@ -6,7 +6,6 @@ What the smallest case is that shows a fault is decided by benchmarks/brute_forc
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -14,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import brute_force
 import pytest
 
 from backproof.conformance.adapter.load import load
@@ -28,9 +28,6 @@ from backproof.plugins.gallery.conditions import ALWAYS
 from backproof.plugins.gallery.fault import measured
 from backproof.plugins.gallery.runner import GalleryRunner, everything, runners
 from backproof.reference import CONTRACTS, LAYERS
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-import brute_force
 
 LAYER = {layer.name: layer for layer in LAYERS}
 TWINS = sorted({(fault.layer, fault.twin_spec) for fault in FAULTS})

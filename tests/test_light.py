@@ -51,6 +51,7 @@ def test_more_than_the_standard_library_is_noticed() -> None:
     [
         "from backproof import textbook; textbook.conv_forward, textbook.graph, textbook.numerical_gradient",
         "import backproof.reference.textbook",
+        "import backproof.reference.axis",
         "from backproof.plugins import numpy_adapter",
         "from backproof.plugins.gallery import FAULTS, EQUIVALENTS; [fault.adapter() for fault in FAULTS]",
         "import backproof.reference; backproof.reference.CONTRACTS; from backproof.reference import textbook",
@@ -69,7 +70,7 @@ def test_the_pages_do_not_import_jax() -> None:
 
 
 def test_jax_is_noticed() -> None:
-    assert "jax" in imported_by("from backproof.conformance import oracle; oracle._jax()")
+    assert "jax" in imported_by("from backproof.conformance.judging import oracle; oracle._jax()")
 
 
 def heavy_in_pytest(folder: Path, *arguments: str, conftest: str = "") -> str:

@@ -12,10 +12,10 @@ import pytest
 
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake
+from backproof.reference.axis import axes_of
 from backproof.reference.mistakes import conv as catalogue
 from backproof.reference.mistakes.conv import ANYWHERE, MISTAKES
 from backproof.reference.mistakes.convolution import Convolution
-from backproof.reference.windows import axes_of
 from tests.spaces import LAYER, cases, space
 
 TENSORS = ("out", "dx", "dw", "db")
@@ -353,7 +353,7 @@ class KeepsThePadding(Loops):
     def dx(self):
         pads = [(axis.low, axis.high) for axis in self.axes]
         self.x = np.pad(self.x, ((0, 0), (0, 0), *pads))
-        self.axes = [a._replace(size=a.size + a.low + a.high, low=0, high=0) for a in self.axes]
+        self.axes = [a._replace(size=a.padded, low=0, high=0) for a in self.axes]
         return super().dx()
 
 

@@ -1,4 +1,7 @@
-"""What is shipped: the wheel holds every module and data file of the tree, and works where no checkout is."""
+"""What is shipped: the wheel holds every module and data file of the tree, and works where no checkout is.
+
+An editable install finds the same, in the checkout.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +58,68 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(names, inside, folder / "unpacked")
 
 
+def unlisted(root: Path) -> set[str]:
+    """The packages that stand in the tree or in the list of its pyproject.toml, but not in both."""
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent for part in PLACES for file in (root / part).rglob("*.py")}
+    names = {".".join(("backproof", *folder.relative_to(root).parts)) for folder in folders}
+    return (names - {"backproof.backproof"} | {"backproof"}) ^ set(listed)
+
+
+def test_every_package_is_listed() -> None:
+    assert unlisted(ROOT) == set()
+
+
+def test_a_package_that_is_not_listed_is_noticed(tmp_path: Path) -> None:
+    tree = shutil.copytree(ROOT, tmp_path / "tree", ignore=LEFT_OUT)
+    (tree / "reference" / "new").mkdir()
+    (tree / "reference" / "new" / "module.py").touch()
+    shutil.rmtree(tree / "conformance" / "spec")
+    assert unlisted(tree) == {"backproof.reference.new", "backproof.conformance.spec"}
+
+
+def runs(source: str, folder: Path, *options: str) -> bool:
+    """Whether this runs in a process of its own in the folder, or fails because a module is not found."""
+    process = subprocess.run(
+        [sys.executable, *options, "-c", source], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == 0 or "ModuleNotFoundError" in process.stderr, process.stderr
+    return process.returncode == 0
+
+
+def test_what_lies_beside_the_packages_is_not_part_of_backproof() -> None:
+    beside = sorted(file.parent.name for file in ROOT.glob("*/__init__.py") if file.parent.name not in PLACES)
+    assert beside == ["tests"]
+    assert not runs("import backproof.tests", ROOT)
+
+
+def test_a_folder_that_has_become_part_of_backproof_is_noticed() -> None:
+    assert runs("import backproof; backproof.__path__.append('.'); import backproof.tests", ROOT)
+
+
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_an_editable_install_finds_the_packages_of_the_checkout(mode: str, tmp_path: Path) -> None:
+    """And in the mode that is the default those that are new, before they are listed."""
+    tree = shutil.copytree(ROOT, tmp_path / "tree", ignore=LEFT_OUT)
+    build = f"from setuptools import build_meta; build_meta.build_editable('..', {{'editable_mode': {mode!r}}})"
+    assert runs(build, tree)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    for new in (tree / "conformance" / "new", tree / "reference" / "traits" / "new", tree / "tests"):
+        new.mkdir()
+        (new / "__init__.py").touch()
+
+    def found(name: str) -> bool:
+        """Without the packages of this environment, in which a Backproof is installed."""
+        site = f"import site; site.addsitedir({str(tmp_path / 'site')!r}); import backproof; "
+        return runs(f"{site}assert {str(tree)!r} in backproof.__file__; import {name}", tmp_path, "-S")
+
+    assert found("backproof.conformance.reporting.pages, backproof.plugins")
+    assert found("backproof.conformance.new") == (mode == "lenient")
+    assert found("backproof.reference.traits.new") == (mode == "lenient")
+    assert not found("backproof.tests")
+
+
 def shipped() -> dict[str, str]:
     """Every module and data file of the tree, with its name in the wheel."""
     return {
@@ -80,9 +146,8 @@ def test_the_wheel_names_its_plugin_and_its_license(built: Built) -> None:
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(built: Built) -> None:
-    needed = {*shipped(), "pyproject.toml", "setup.py", "README.md", "LICENSE"}
+    needed = {*shipped(), "pyproject.toml", "README.md", "LICENSE"}
     assert needed - set(built.sdist) == set()
-    assert [name for name in built.sdist if name.startswith("typecheck")] == []
 
 
 def test_the_wheel_judges_an_adapter_where_no_checkout_is(built: Built, tmp_path: Path) -> None:

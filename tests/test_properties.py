@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from candidates import im2col
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
@@ -19,7 +20,6 @@ from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.results import Discrepancy, Status
 from backproof.reference import CONTRACTS, LAYERS, textbook
-from tests.conventions import vectorised
 from tests.spaces import LAYER, PLACES, space
 
 ROOT = Path(__file__).parent.parent
@@ -59,29 +59,29 @@ class Doubled:
     """Every gradient is twice what it should be, and out too: consistent, and wrong."""
 
     def linear_forward(self, x, w, b):
-        out, cache = vectorised.linear_forward(x, w, b)
+        out, cache = im2col.linear_forward(x, w, b)
         return 2 * out, cache
 
     def linear_backward(self, dout, cache):
-        return [2 * gradient for gradient in vectorised.linear_backward(dout, cache)]
+        return [2 * gradient for gradient in im2col.linear_backward(dout, cache)]
 
     def batchnorm_forward(self, x, gamma, beta):
         m, zeros = x.shape[1], np.zeros(x.shape[1])
-        out, cache, *_ = vectorised.batchnorm_forward(x, gamma, beta, 1e-5, True, zeros, np.ones(m), 0.1)
+        out, cache, *_ = im2col.batchnorm_forward(x, gamma, beta, 1e-5, True, zeros, np.ones(m), 0.1)
         return out, cache
 
     def batchnorm_backward(self, dout, cache):
-        return [7.3 * gradient for gradient in vectorised.batchnorm_backward(dout, cache)]
+        return [7.3 * gradient for gradient in im2col.batchnorm_backward(dout, cache)]
 
 
 class Averaged:
     """dw and db are means over the batch."""
 
     def linear_forward(self, x, w, b):
-        return vectorised.linear_forward(x, w, b)
+        return im2col.linear_forward(x, w, b)
 
     def linear_backward(self, dout, cache):
-        dx, dw, db = vectorised.linear_backward(dout, cache)
+        dx, dw, db = im2col.linear_backward(dout, cache)
         return dx, dw / max(1, len(dout)), db / max(1, len(dout))
 
 
@@ -104,10 +104,10 @@ class Diluted:
     """w is divided by the root of the inputs: now and then a wrong out happens to be the right integer."""
 
     def linear_forward(self, x, w, b):
-        return vectorised.linear_forward(x, w / np.sqrt(len(w)), b)
+        return im2col.linear_forward(x, w / np.sqrt(len(w)), b)
 
     def linear_backward(self, dout, cache):
-        dx, dw, db = vectorised.linear_backward(dout, cache)
+        dx, dw, db = im2col.linear_backward(dout, cache)
         return dx, dw / np.sqrt(len(dw)), db
 
 
@@ -128,10 +128,10 @@ class OffByLittle:
     """dx is off by a part in a hundred million."""
 
     def linear_forward(self, x, w, b):
-        return vectorised.linear_forward(x, w, b)
+        return im2col.linear_forward(x, w, b)
 
     def linear_backward(self, dout, cache):
-        dx, dw, db = vectorised.linear_backward(dout, cache)
+        dx, dw, db = im2col.linear_backward(dout, cache)
         return dx * (1 + 1e-8), dw, db
 
 
@@ -156,11 +156,11 @@ class Shortened:
     """float64 results computed in float32."""
 
     def linear_forward(self, x, w, b):
-        out, cache = vectorised.linear_forward(*[a.astype(np.float32) for a in (x, w, b)])
+        out, cache = im2col.linear_forward(*[a.astype(np.float32) for a in (x, w, b)])
         return out.astype(np.float64), cache
 
     def linear_backward(self, dout, cache):
-        return [g.astype(np.float64) for g in vectorised.linear_backward(dout.astype(np.float32), cache)]
+        return [g.astype(np.float64) for g in im2col.linear_backward(dout.astype(np.float32), cache)]
 
 
 def test_float32_accuracy_in_float64_is_said_in_these_words() -> None:

@@ -15,6 +15,7 @@ from backproof.conformance.judging.compare import compare
 from backproof.conformance.judging.reference import Reference, ReferencesDisagree
 from backproof.conformance.spec.case import Case
 from backproof.plugins import numpy_adapter
+from backproof.reference.axis import NUMPY_MODES
 from tests.spaces import LAYER, PLACES, cases, space
 
 COUNT = 400
@@ -101,22 +102,15 @@ def lax_conv(case: Case) -> dict:
     """out and the gradients from lax.conv_general_dilated, padding modes by jnp.pad."""
     options, x, w, b = case.options, case.array("x"), case.array("w"), case.wide["b"]
     dims = x.ndim - 2
-    numbers = {
-        1: ("NCH", "OIH", "NCH"),
-        2: ("NCHW", "OIHW", "NCHW"),
-        3: ("NCDHW", "OIDHW", "NCDHW"),
-    }[dims]
-    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
     def forward(x, w, b):
-        x = jnp.pad(x, ((0, 0), (0, 0), *options["padding"]), mode=mode[options["padding_mode"]])
+        x = jnp.pad(x, ((0, 0), (0, 0), *options["padding"]), mode=NUMPY_MODES[options["padding_mode"]])
         out = lax.conv_general_dilated(
             x,
             w,
             options["stride"],
             [(0, 0)] * dims,
             rhs_dilation=options["dilation"],
-            dimension_numbers=numbers,
             feature_group_count=options["groups"],
         )
         return out + b.reshape(-1, *[1] * dims)

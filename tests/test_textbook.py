@@ -22,11 +22,11 @@ from jax import lax
 
 from backproof.plugins import numpy_adapter
 from backproof.reference import textbook
+from backproof.reference.axis import NUMPY_MODES
 from backproof.reference.textbook import conv, numerical
 
 Array = np.ndarray[Any, Any]
 MODES = ("zeros", "reflect", "replicate", "circular")
-TORCH_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
 def integers(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -197,7 +197,7 @@ def test_conv_is_torchs_on_drawn_cases() -> None:
         leaves = [None if array is None else torch.tensor(array, requires_grad=True) for array in arrays]
         x, w, b = leaves
         sides = [side for pair in reversed(case.padding) for side in pair]
-        padded = torch.nn.functional.pad(x, sides, mode=TORCH_MODES[case.mode])
+        padded = torch.nn.functional.pad(x, sides, mode="constant" if case.mode == "zeros" else case.mode)
         convolve = getattr(torch.nn.functional, f"conv{x.ndim - 2}d")
         expected = convolve(padded, w, b, stride=case.stride, dilation=case.dilation, groups=case.groups)
         expected.backward(torch.tensor(dout))
@@ -233,9 +233,6 @@ def test_conv_against_central_differences() -> None:
                 assert gradient[entry] == expected[entry], case
 
 
-JNP_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "stride", "padding", "dilation", "groups", "mode"),
     [
@@ -264,7 +261,7 @@ def test_conv_is_laxs(
 
     def definition(x: Any, w: Any, b: Any) -> Any:
         if mode != "zeros":
-            x = jnp.pad(x, [(0, 0), (0, 0), *padding], mode=JNP_MODES[mode])
+            x = jnp.pad(x, [(0, 0), (0, 0), *padding], mode=NUMPY_MODES[mode])
         sides = padding if mode == "zeros" else [(0, 0)] * len(stride)
         y = lax.conv_general_dilated(x, w, stride, sides, rhs_dilation=dilation, feature_group_count=groups)
         return y + b.reshape(-1, *[1] * len(stride))

@@ -94,7 +94,7 @@ def test_running_statistics_are_the_forwards_business(tmp_path: Path) -> None:
     assert failing(twice, tmp_path) == {"running_mean": "state"}
 
 
-CONV = Path(__file__).parent.parent / "benchmarks" / "adapter.py"
+CONV = Path(__file__).parent.parent / "benchmarks" / "candidates" / "im2col.py"
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

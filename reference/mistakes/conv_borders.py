@@ -9,8 +9,8 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.reference.axis import Axis, positions
 from backproof.reference.mistakes.convolution import Convolution, Makers, mistake, walking
-from backproof.reference.windows import Axis, positions
 
 #: What becomes of one tensor; None: it is right.
 Made = Callable[[Convolution, Results], Array | None]
@@ -203,7 +203,7 @@ def assigned(by: str) -> Made:
     """Where windows overlap, what is written last stays, tap after tap or window after window."""
 
     def made(conv: Convolution, right: Results) -> Array | None:
-        sizes = [axis.size + axis.low + axis.high for axis in conv.axes]
+        sizes = [axis.padded for axis in conv.axes]
         rank, back = conv.rank, conv.back
         flat = np.zeros((1,) * (2 * rank), dtype=np.int64)
         for k, (place, size) in enumerate(zip(conv.places, sizes, strict=True)):

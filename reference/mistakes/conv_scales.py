@@ -320,7 +320,7 @@ def dense_rows(conv: Convolution) -> Array | None:
     if not any(axis.remainder for axis in conv.axes):
         return None
     padded = conv.padded_dx(conv.back)
-    ends = [axis.size + axis.low + axis.high - axis.remainder for axis in conv.axes]
+    ends = [axis.padded - axis.remainder for axis in conv.axes]
     written = padded[(slice(None), slice(None), *[slice(end) for end in ends])]
     result = np.zeros(padded.shape)
     batch, places_ = len(padded), written[:1].size

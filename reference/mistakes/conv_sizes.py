@@ -10,10 +10,10 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.reference.axis import Axis
 from backproof.reference.mistakes.conv_borders import Made, border
-from backproof.reference.mistakes.conv_walks import Number, another, reach
+from backproof.reference.mistakes.conv_walks import Number, another
 from backproof.reference.mistakes.convolution import Convolution, places
-from backproof.reference.windows import Axis
 
 
 def cropped(begin: Number, end: Callable[[Axis], int | None]) -> Made:
@@ -21,7 +21,7 @@ def cropped(begin: Number, end: Callable[[Axis], int | None]) -> Made:
 
     def made(conv: Convolution, right: Results) -> Array | None:
         cuts = [slice(begin(axis), end(axis)) for axis in conv.axes]
-        padded = [axis.size + axis.low + axis.high for axis in conv.axes]
+        padded = [axis.padded for axis in conv.axes]
         sizes = [len(range(n)[cut]) for n, cut in zip(padded, cuts, strict=True)]
         return None if tuple(sizes) == conv.sizes else conv.padded_dx(conv.back)[(slice(None), slice(None), *cuts)]
 
@@ -44,7 +44,7 @@ def crops_one(which: Callable[[int], int]) -> Made:
 
 def covered(axis: Axis) -> int:
     """The padded pixels up to the end of the last window."""
-    return (axis.out - 1) * axis.stride + reach(axis) + 1
+    return axis.padded - axis.remainder
 
 
 def longest(conv: Convolution, right: Results) -> Array | None:
@@ -125,7 +125,7 @@ Count = Callable[[Sequence[Axis], int], int]
 def fitting(axis: Axis, padding: int | None = None, kernel: int | None = None, stride: int | None = None) -> int:
     """(size + padding - kernel) // stride + 1, at least 0."""
     room = axis.size + (axis.low + axis.high if padding is None else padding)
-    room -= reach(axis) + 1 if kernel is None else kernel
+    room -= axis.reach if kernel is None else kernel
     return max(0, room // (axis.stride if stride is None else stride) + 1)
 
 

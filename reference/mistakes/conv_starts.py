@@ -5,7 +5,7 @@ The padded pixel of tap k of window h is h*stride + k*dilation, and the padding 
 
 from __future__ import annotations
 
-from backproof.reference.mistakes.conv_walks import Change, reach, rolled, starts
+from backproof.reference.mistakes.conv_walks import Change, rolled, starts
 
 #: What is done, and why. The first ones are the plainest.
 STARTS: tuple[Change, ...] = (
@@ -42,31 +42,31 @@ STARTS: tuple[Change, ...] = (
     Change(
         "pads dout as for a kernel without dilation",
         "a dilated one needs dilation*(K-1) zeros around dout, not K-1",
-        starts(lambda a: a.low + reach(a) - a.kernel + 1),
+        starts(lambda a: a.low + a.reach - a.kernel),
         needs="dilation",
     ),
     Change(
         "pads dout by K-1 zeros whatever the padding",
         "dilation*(K-1) less the padding of x belongs there",
-        starts(lambda a: reach(a) - a.kernel + 1),
+        starts(lambda a: a.reach - a.kernel),
         needs="dilation padding",
     ),
     Change(
         "does not crop dout where the padding is larger than the dilated kernel - 1",
         "a negative full padding counts as 0",
-        starts(lambda a: min(a.low, reach(a))),
+        starts(lambda a: min(a.low, a.reach - 1)),
         needs="padding",
     ),
     Change(
         "crops dout before spreading it",
         "padding beyond the dilated kernel is taken off stride times",
-        starts(lambda a: a.low + (a.stride - 1) * max(0, a.low - reach(a))),
+        starts(lambda a: a.low + (a.stride - 1) * max(0, a.low - a.reach + 1)),
         needs="stride padding",
     ),
     Change(
         "pads dout before spreading it",
         "the zeros around dout are spread by the stride too",
-        starts(lambda a: a.low + (1 - a.stride) * reach(a)),
+        starts(lambda a: a.low + (1 - a.stride) * (a.reach - 1)),
         needs="stride",
     ),
     Change(
@@ -125,13 +125,13 @@ STARTS: tuple[Change, ...] = (
     Change(
         "takes half of the dilated kernel for the padding",
         "the windows are centred, as for an output of the same size",
-        starts(lambda a: reach(a) // 2),
+        starts(lambda a: (a.reach - 1) // 2),
         needs="dilation",
     ),
     Change(
         "anchors the windows at their last tap",
         "they lie dilation*(K-1) pixels too early",
-        starts(lambda a: a.low + reach(a)),
+        starts(lambda a: a.low + a.reach - 1),
     ),
     Change(
         "anchors the windows at their middle tap",

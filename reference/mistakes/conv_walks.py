@@ -9,8 +9,8 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.reference.axis import Axis
 from backproof.reference.mistakes.convolution import Convolution, Makers, mistake, places, walking
-from backproof.reference.windows import Axis
 
 #: The places that an axis' windows read, of all axes and the number of the one.
 Places = Callable[[Sequence[Axis], int], Array]
@@ -26,11 +26,6 @@ class Change:
     why: str
     places: Places
     needs: str = ""
-
-
-def reach(axis: Axis) -> int:
-    """From the first tap to the last, D (K - 1)."""
-    return axis.dilation * (axis.kernel - 1)
 
 
 def steps(stride: Number = lambda a: a.stride, dilation: Number = lambda a: a.dilation) -> Places:
@@ -52,7 +47,7 @@ def rolled(change: Places) -> Places:
     """What leaves the padded x at one end comes in again at the other."""
 
     def places_of(axes: Sequence[Axis], k: int) -> Array:
-        return change(axes, k) % (axes[k].size + axes[k].low + axes[k].high)
+        return change(axes, k) % (axes[k].padded)
 
     return places_of
 

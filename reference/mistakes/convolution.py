@@ -14,7 +14,7 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake, Results
-from backproof.reference.windows import Axis, axes_of, positions
+from backproof.reference.axis import Axis, axes_of, positions
 
 #: Which tensors read an array, and which one is its gradient; out stands for what is the gradient of dout.
 READERS = {"x": ("out", "dw"), "w": ("out", "dx"), "dout": ("dx", "dw", "db")}
@@ -115,7 +115,7 @@ class Convolution:
 
     def padded_dx(self, back: Array) -> Array:
         """The gradient of the padded x."""
-        return self.dx(back, self.places, [axis.size + axis.low + axis.high for axis in self.axes])
+        return self.dx(back, self.places, [axis.padded for axis in self.axes])
 
     def folded(self, padded: Array, sources: Sequence[Array] | None = None) -> Array:
         """The gradient of the padded x brought to the pixels that its places show; -1 is nowhere."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from backproof.conformance.spec.case import Case, Configuration
 from backproof.conformance.spec.traits import Facts, Traits, compared, numbers_of, of_dout
+from backproof.reference.axis import Axis, axes_from
 from backproof.reference.contracts import PADDING_MODES
-from backproof.reference.windows import Axis
 
 #: Conditions on one axis, the plainest first.
 OF_AN_AXIS: Mapping[str, Callable[[Axis], bool]] = MappingProxyType(
@@ -33,13 +33,13 @@ OF_AN_AXIS: Mapping[str, Callable[[Axis], bool]] = MappingProxyType(
         "padding = 0": lambda a: a.low == a.high == 0,
         "even kernel": lambda a: a.kernel % 2 == 0,
         "stride > kernel": lambda a: a.stride > a.kernel,
-        "stride > dilated kernel": lambda a: a.stride > _reach(a),
-        "dilated kernel > stride": lambda a: _reach(a) > a.stride,
-        "low padding > dilated kernel - 1": lambda a: a.low >= _reach(a),
-        "high padding > dilated kernel - 1": lambda a: a.high >= _reach(a),
-        "low padding < dilated kernel": lambda a: a.low < _reach(a),
-        "high padding < dilated kernel": lambda a: a.high < _reach(a),
-        "padding > dilated kernel - 1": lambda a: max(a.low, a.high) >= _reach(a),
+        "stride > dilated kernel": lambda a: a.stride > a.reach,
+        "dilated kernel > stride": lambda a: a.reach > a.stride,
+        "low padding > dilated kernel - 1": lambda a: a.low >= a.reach,
+        "high padding > dilated kernel - 1": lambda a: a.high >= a.reach,
+        "low padding < dilated kernel": lambda a: a.low < a.reach,
+        "high padding < dilated kernel": lambda a: a.high < a.reach,
+        "padding > dilated kernel - 1": lambda a: max(a.low, a.high) >= a.reach,
         "stride != dilation": lambda a: a.stride != a.dilation,
         "stride > 2": lambda a: a.stride > 2,
         "kernel > 2": lambda a: a.kernel > 2,
@@ -58,7 +58,7 @@ OF_AN_AXIS: Mapping[str, Callable[[Axis], bool]] = MappingProxyType(
         "more windows by the low padding": lambda a: a.out > _windows(a, a.size + a.high),
         "more windows with the low padding on both sides": lambda a: a.out < _windows(a, a.size + 2 * a.low),
         "other windows with the low padding on both sides": lambda a: a.out != _windows(a, a.size + 2 * a.low),
-        "fewer windows by the dilation": lambda a: a.out < (a.size + a.low + a.high - a.kernel) // a.stride + 1,
+        "fewer windows by the dilation": lambda a: a.out < (a.padded - a.kernel) // a.stride + 1,
         "low padding != half the padding": lambda a: a.low != (a.low + a.high) // 2,
         "one window": lambda a: a.out == 1,
         "one pixel": lambda a: a.size == 1,
@@ -76,7 +76,7 @@ LENGTHS: Mapping[str, Callable[[Axis], int]] = MappingProxyType(
         "low padding": lambda a: a.low,
         "high padding": lambda a: a.high,
         "windows": lambda a: a.out,
-        "padded size": lambda a: a.size + a.low + a.high,
+        "padded size": lambda a: a.padded,
         "remainder": lambda a: a.remainder,
     }
 )
@@ -85,12 +85,8 @@ _CONDITIONS = tuple(OF_AN_AXIS.values())
 _ONES, _OTHERS = np.triu_indices(len(OF_AN_AXIS), 1)
 
 
-def _reach(axis: Axis) -> int:
-    return axis.dilation * (axis.kernel - 1) + 1
-
-
 def _windows(axis: Axis, padded: int) -> int:
-    return (padded - _reach(axis)) // axis.stride + 1
+    return (padded - axis.reach) // axis.stride + 1
 
 
 @cache
@@ -118,10 +114,7 @@ def _of_all_axes(axes: Sequence[Axis]) -> Iterator[tuple[str, bool]]:
 
 
 def _axes(configuration: Configuration) -> list[Axis]:
-    options = configuration.options
-    lows, highs = zip(*options["padding"], strict=True)
-    rows = configuration.shape("x")[2:], configuration.shape("w")[2:], options["stride"], options["dilation"]
-    return [Axis(*numbers) for numbers in zip(*rows, lows, highs, strict=True)]
+    return axes_from(configuration.shape("x")[2:], configuration.shape("w")[2:], configuration.options)
 
 
 def _of_configuration(configuration: Configuration) -> Facts:
@@ -158,7 +151,7 @@ def _of_configuration(configuration: Configuration) -> Facts:
     facts |= compared(sizes, ("batch", "channels", "filters"))
     facts |= {
         "entries of x": batch * channels * prod(pixels),
-        "entries of the padded x": batch * channels * prod([a.size + a.low + a.high for a in axes]),
+        "entries of the padded x": batch * channels * prod([a.padded for a in axes]),
         "taps": prod(taps),
         "entries of w": filters * own * prod(taps),
     }

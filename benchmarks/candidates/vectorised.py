@@ -1,10 +1,10 @@
 """A vectorised NumPy implementation of everything that the contract allows, as a right candidate.
 
-    pytest --impl=benchmarks/vectorised.py                  channels first, every dtype, every rank, every option
-    pytest --impl=benchmarks/vectorised.py:channels_last    the same with the channels last, statistics in place
-    pytest --impl=benchmarks/vectorised.py:output_first     linear with w as (C, D)
-    pytest --impl=benchmarks/vectorised.py:mixed            batch norm's parameters float32 under 16 bits
-    pytest --impl=benchmarks/vectorised.py:fourier          convolution by FFT
+    pytest --impl=benchmarks/candidates/vectorised.py                channels first, every dtype, rank and option
+    pytest --impl=benchmarks/candidates/vectorised.py:channels_last  channels last, statistics in place
+    pytest --impl=benchmarks/candidates/vectorised.py:output_first   linear with w as (C, D)
+    pytest --impl=benchmarks/candidates/vectorised.py:mixed          batch norm's parameters float32 under 16 bits
+    pytest --impl=benchmarks/candidates/vectorised.py:fourier        convolution by FFT
 
 It shares no formula with the references: the convolution reads strided windows, its dx is a full correlation of the
 dilated dout with the turned kernel, and batch norm folds mean, variance, gamma and beta into one factor and one
@@ -19,9 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-#: What np.pad calls the padding modes.
-MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
+from backproof.reference.axis import NUMPY_MODES
 
 ALL: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
@@ -69,7 +67,7 @@ class Conv:
         axes = x.ndim - 2
         strides, dilations = per_axis(stride, axes), per_axis(dilation, axes)
         pairs = tuple((side, side) if isinstance(side, int) else side for side in per_axis(padding, axes))
-        padded = np.pad(wide(x), ((0, 0), (0, 0), *pairs), mode=MODES[padding_mode])
+        padded = np.pad(wide(x), ((0, 0), (0, 0), *pairs), mode=NUMPY_MODES[padding_mode])
         out = self.correlated(padded, wide(w), strides, dilations, groups)
         if b is not None:
             out = out + wide(b).reshape(-1, *[1] * axes)
@@ -325,7 +323,7 @@ def folded(dpadded, axis, size, pair, padding_mode):
     if padding_mode == "zeros":
         low, _ = pair
         return dpadded[(slice(None),) * axis + (slice(low, low + size),)]
-    sources = np.pad(np.arange(size), pair, mode=MODES[padding_mode])
+    sources = np.pad(np.arange(size), pair, mode=NUMPY_MODES[padding_mode])
     lines = np.zeros((size, *np.delete(dpadded.shape, axis)), dpadded.dtype)
     np.add.at(lines, sources, np.moveaxis(dpadded, axis, 0))
     return np.moveaxis(lines, 0, axis)

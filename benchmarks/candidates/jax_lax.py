@@ -1,6 +1,6 @@
 """JAX as a right candidate: lax's convolution, jnp's products and means, jax.vjp for every gradient.
 
-    pytest --impl=benchmarks/jax_lax.py
+    pytest --impl=benchmarks/candidates/jax_lax.py
 
 Formats of 16 bits are computed in float32 and rounded at the end. JAX compiles for each new shape, so a run takes
 minutes.
@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from backproof.reference.axis import NUMPY_MODES
+
 jax.config.update("jax_enable_x64", True)
 
 CONFORMANCE = {
@@ -24,10 +26,6 @@ CONFORMANCE = {
     "conv": {"spatial_dims": (1, 2, 3)},
     "batchnorm": {"spatial_dims": (0, 1, 2, 3)},
 }
-
-#: What jnp.pad calls the padding modes.
-MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
 
 from_numpy = jnp.array  # copies: JAX takes its arrays for immutable
 to_numpy = np.asarray
@@ -92,7 +90,7 @@ def linear(arrays, _):
 def conv(arrays, _, stride, padding, dilation, groups, padding_mode):
     x, w, b = map(wide, arrays)
     if padding_mode != "zeros":
-        x, padding = jnp.pad(x, ((0, 0), (0, 0), *padding), MODES[padding_mode]), ((0, 0),) * len(padding)
+        x, padding = jnp.pad(x, ((0, 0), (0, 0), *padding), NUMPY_MODES[padding_mode]), ((0, 0),) * len(padding)
     out = lax.conv_general_dilated(x, w, stride, padding, None, dilation, feature_group_count=groups)
     if b is not None:
         out = out + b.reshape(-1, *[1] * len(padding))

@@ -1,0 +1,1 @@
+"""Right implementations of all three layers, for benchmarks and tests."""

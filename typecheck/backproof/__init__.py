@@ -1,1 +1,0 @@
-../../backproof/__init__.py
