@@ -29,13 +29,10 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 
 #: The items that are decided here; the lists (edges, stability, rejection) begin with the smallest there are, and what
 #: holds results against each other in several calls has no truth of its own.
-DECIDED = (
-    *("out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var"),
-    *("purity", "repeatability", "memory_layout"),
-)
+DECIDED = ("out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var")
+DECIDED += ("purity", "repeatability", "memory_layout")
 #: Settings that the textbook does not have.
 OTHER_CONVENTIONS = ("momentum", "running_var", "parameters", "eps", "fixed_momentum")
-
 
 #: So much further from the plain options than the report a smaller convolution is sought: their number has no end.
 FURTHER = 2
@@ -43,7 +40,6 @@ ANY = 10**6
 
 #: Numbers that leave something to round.
 FRACTIONS = (-2.7, -1.1, -0.3, 0.1, 0.9, 1.7)
-
 
 #: (elements, excess), and an item and the kind in which it fails.
 Size = tuple[int, int]

@@ -32,7 +32,7 @@ from other_checkers import CHECKERS, Called, Checker
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
@@ -170,7 +170,7 @@ def own_cases(right: Candidate, dtype: str) -> list[tuple[Key, Space, Case]]:
     """What Backproof asks the tensors of a right implementation, and so of its faults, in one dtype."""
     adapter, layer = load(right.spec, CONTRACTS), LAYER[right.layer]
     parts = layer.parts(adapter.implementations[layer.name].settings)
-    runners = [PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None) for part in parts]
+    runners = [PartRunner(layer, part, dtype, adapter, PROFILE, 0) for part in parts]
     asked = [(reference.space, case) for h in runners for reference, cases in (*h.swept, *h.drawn) for case in cases]
     return [
         ((dtype, space.rank, str(case.configuration.shapes), k), space, case) for k, (space, case) in enumerate(asked)
@@ -185,7 +185,7 @@ def try_backproof(candidate: Candidate) -> Verdict:
     with limited(10 * SECONDS):
         for part in layer.parts(adapter.implementations[layer.name].settings):
             for dtype in adapter.settings["dtypes"]:
-                runner = PartRunner(layer, part, dtype, adapter, PROFILE, 0, lambda *_: None)
+                runner = PartRunner(layer, part, dtype, adapter, PROFILE, 0)
                 with quiet(runner.warned):
                     found = found or first_failure(runner)
     return Verdict(found, process_time() - start)
@@ -199,14 +199,14 @@ def first_failure(runner: PartRunner) -> str | None:
             for case in cases:
                 if stage == "drawn":
                     reference.confirm(case)
-                for tensor, judged in tensors(case, runner.candidate, reference).items():
+                for tensor, judged in property_of("out").judge(case, runner.candidate, reference).items():
                     if isinstance(judged, Discrepancy):
                         return f"{tensor}: {judged.message}"
                     answered.add(judged)
     if Status.RIGHT not in answered:
         return "refuses everything"
     for check in runner.checks:
-        if check in OTHERS and (failed := runner.item_cases(check).failed):
+        if check in PROPERTIES and (failed := runner.item_cases(check).failed):
             return f"{check}: {failed[0][2].message}"
     return None
 

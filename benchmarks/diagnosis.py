@@ -27,8 +27,9 @@ from unseen import UNSEEN, Unseen
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
-from backproof.conformance.explaining.budget import Budget
 from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.explaining.explain import Explainer
+from backproof.conformance.judging.failure import failures
 from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import FAULTS, Fault
 from backproof.reference import CONTRACTS, LAYERS
@@ -56,18 +57,18 @@ def runners(spec: str, layers: Sequence[str], profile: str) -> Iterator[PartRunn
     for name, implementation in adapter.implementations.items():
         for part in LAYER[name].parts(implementation.settings) if name in layers else ():
             for dtype in adapter.settings["dtypes"]:
-                yield PartRunner(LAYER[name], part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+                yield PartRunner(LAYER[name], part, dtype, adapter, PROFILES[profile], 0)
 
 
 def told(spec: str, layers: Sequence[str], checks: Sequence[str], profile: str) -> list[Told]:
     """What the suite says of the failing items; of all of them, if no checks are given."""
-    found, budget = [], Budget(PROFILES[profile].item_seconds, PROFILES[profile].run_seconds)
+    found, explainer = [], Explainer(PROFILES[profile])
     for runner in runners(spec, layers, profile):
         for check in runner.checks:
             if (checks and check not in checks) or not runner.item_cases(check).failed:
                 continue
             start = perf_counter()
-            examples: list[Counterexample] = runner.counterexamples(check, budget)
+            examples: list[Counterexample] = explainer.counterexamples(failures(runner, runner.item(check)))
             seconds = perf_counter() - start
             item = f"{runner.part.title}::{check}::{runner.dtype}"
             found += [Told(item, e.discrepancy.kind, e.diagnosis, e.site, e.step, e.region, seconds) for e in examples]

@@ -28,9 +28,10 @@ import numpy as np
 from backproof.conformance.adapter.load import Adapter, load
 from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS, case_from
 from backproof.conformance.cases.profile import PROFILES, Profile
+from backproof.conformance.explaining.explain import Explainer
 from backproof.conformance.judging import runner as runner
 from backproof.conformance.judging.item import Item
-from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.session import Session
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Layer, Space
@@ -135,7 +136,7 @@ class Row:
 
     def hear(self, session: Session, item: Item, seed: int) -> int:
         """Judges one item and prints what it finds; the number of cases that were judged."""
-        verdict = session.verdict(item, session.items, known=True)
+        verdict = Explainer(session.profile).result(session.judge(item, session.items), known=True)
         self.judgements += verdict.judged
         self.refused += verdict.unsupported
         if item.check == "out" and verdict.judged:
@@ -170,7 +171,7 @@ def judge(name: str, cases: int | None, first_seed: int, seeds: int | None = Non
             session = Session(adapter, LAYERS, asked, seed)
             before, start = row.cases, perf_counter()
             for item in session.items:
-                if item.layer == row.layer and (seed == first_seed or item.check not in LISTED):
+                if item.layer == row.layer and (seed == first_seed or not property_of(item.check).is_listed):
                     judged["::".join(item.path)] += row.hear(session, item, seed)
             row.seconds += perf_counter() - start
             candidate.clear()

@@ -6,45 +6,49 @@
     python benchmarks/gallery.py power --write               how likely each fault is found, over many seeds
     python benchmarks/gallery.py minimal --write             the counterexamples, against every smaller case there is
     python benchmarks/gallery.py minimal --unseen            those of faults that the gallery does not have (unseen.py)
+    python benchmarks/gallery.py measure NAME ... --write    kinds, smallest case and further items of faults, measured
     python benchmarks/gallery.py lists --write               what is right, and what is not there
     python benchmarks/gallery.py exact --seeds 20 --write    every item's verdict at seed after seed
     python benchmarks/gallery.py matrix NAME ...             of some faults alone
 
 Each fault is judged in its own layer alone, on the cases that its right twin is asked, and neither shrunk nor
-explained. A fault is found when every item that is named for it fails; `--write` puts the tables into docs/gallery.md.
+explained. A fault is found when every item that is named for it fails; `--write` puts the tables into docs/gallery.md,
+and what is measured into plugins/gallery/measured.json; measured.py says what a measurement leaves there as it is.
 Exit status 1: `matrix`: an item misses a fault for which it is named, or fails away from its trigger, or a right
 implementation is accused; `exact`: an item fails that is not named; `power`: a fault is found at less than 99 % of the
-seeds, quick aside; `minimal`: a counterexample that is said to be proved is not the smallest.
+seeds, quick aside; `minimal`: a counterexample that is said to be proved is not the smallest; `measure`: an item misses
+a fault for which it is named, or fails at every seed and is not named.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import TypeVar
 
 from brute_force import DECIDED, is_decidable, minima
+from gallery_page import PAGE, lists, matrix_table, write_table
+from measured import MEASURED, joined, write_lines
 from unseen import UNSEEN, Unseen
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
-from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.explaining.explain import counterexamples
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
+from backproof.plugins.gallery.fault import Measured
 from backproof.plugins.gallery.runner import STAGES, Admits, GalleryRunner, everything, runners
 from backproof.reference import CONTRACTS, LAYERS
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
 
 LAYER = {layer.name: layer for layer in LAYERS}
 FAULT = {fault.name: fault for fault in FAULTS}
@@ -108,7 +112,9 @@ def judged(fault: Fault, twins: Sequence[PartRunner], stages: Sequence[str] = ST
     row, start = Row(fault.name), perf_counter()
     failed: dict[str, int] = {}
     for runner in gallery_runners(fault, twins, stages):
-        for check in runner.checks if not seed else [check for check in runner.checks if check not in LISTED]:
+        for check in (
+            runner.checks if not seed else [check for check in runner.checks if not property_of(check).is_listed]
+        ):
             item_cases = runner.item_cases(check)
             if item_cases.failed:
                 failed.setdefault(check, len(item_cases.failed))
@@ -210,35 +216,8 @@ def show_matrix(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     for complaint in complaints:
         print(complaint)
     if options.write:
-        write("matrix", matrix_table(faults, by_profile))
+        write_table("matrix", matrix_table(faults, by_profile))
     return min(1, len(complaints))
-
-
-def matrix_table(faults: Sequence[Fault], by_profile: Mapping[str, Mapping[str, Row]]) -> str:
-    """The faults as Markdown: of every item and profile how many cases it took."""
-    profiles = list(by_profile)
-    lines = []
-    for layer in LAYER:
-        mine = [fault for fault in faults if fault.layer == layer]
-        lines += [
-            f"### {layer}",
-            "",
-            f"Cases until each item fails on {', '.join(profiles)}; seconds alike; elements of the first failing case.",
-            "",
-            "| fault | shows only where | items | seconds | elements | modelled on |",
-            "|---|---|---|---:|---:|---|",
-        ]
-        for fault in mine:
-            rows = [by_profile[profile][fault.name] for profile in profiles]
-            items = "; ".join(
-                f"{check} {', '.join(str(row.found.get(check, '-')) for row in rows)}" for check in fault.caught_by
-            )
-            seconds = ", ".join(f"{row.seconds:.2f}" for row in rows)
-            elements = ", ".join(str(row.elements) for row in rows)
-            words = fault.trigger.words.replace("|", "\\|")
-            lines.append(f"| `{fault.name}` | {words} | {items} | {seconds} | {elements} | {fault.source} |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
 
 
 # --- power ---------------------------------------------------------------------------------------------------
@@ -275,7 +254,7 @@ def power(profile: str, seeds: int, family: Family) -> list[Power]:
         twins = of_twin(faults[0], profile, seed)
         for fault in wanted:
             checks = left[fault.name] or fault.caught_by
-            stages = STAGES if any(check in OTHERS for check in checks) or not left[fault.name] else ("drawn",)
+            stages = STAGES if any(check in PROPERTIES for check in checks) or not left[fault.name] else ("drawn",)
             row, tried = first(fault, twins, checks, stages), found[fault.name]
             tried.seeds += 1
             tried.found += not row.missed
@@ -308,7 +287,7 @@ def show_power(faults: Sequence[Fault], options: argparse.Namespace) -> int:
         if profile != "quick":
             weak += sum(row.found < 0.99 * row.seeds for row in rows)
     if options.write:
-        write("power", "\n".join(lines))
+        write_table("power", "\n".join(lines))
     return min(1, weak)
 
 
@@ -324,7 +303,7 @@ def exact(profile: str, seeds: int, family: Family) -> list[str]:
             # The sweep and the lists are the same for every seed, and memory layouts are not.
             row = judged(fault, twins, STAGES if seed == 0 or "memory_layout" in fault.caught_by else ("drawn",), seed)
             complaints += [f"{fault.name} fails {check} at seed {seed}, not named for it" for check in row.wrong]
-            missed = [check for check in row.missed if not seed or check not in LISTED]
+            missed = [check for check in row.missed if not seed or not property_of(check).is_listed]
             lost = first(fault, twins, missed).missed if missed else []
             complaints += [f"{fault.name} escapes {check} at seed {seed}" for check in lost]
     # A run of many seeds takes long: what is known of a family is told when it is done.
@@ -347,7 +326,7 @@ def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
         print(lines[-1], f"{perf_counter() - start:.0f} s")
         said += found
     if options.write:
-        write("exact", "\n".join(lines))
+        write_table("exact", "\n".join(lines))
     return min(1, len(said))
 
 
@@ -378,7 +357,7 @@ def minimal(seconds: float, name: str) -> list[Shown]:
     for runner in of_itself(fault):
         start, reported = perf_counter(), {}
         for check in (*fault.caught_by, *sorted(fault.sometimes)):
-            for found in runner.counterexamples(check, causes=False) if check in runner.checks else ():
+            for found in counterexamples(runner, check, causes=False) if check in runner.checks else ():
                 reported[check, str(found.discrepancy.kind)] = found
         took = perf_counter() - start
         decided = {key: found.case.configuration.size for key, found in reported.items() if key[0] in DECIDED}
@@ -425,38 +404,54 @@ def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     ]
     print(*lines, sep="\n")
     if options.write and not options.unseen:
-        write("minimal", "\n".join(lines))
+        write_table("minimal", "\n".join(lines))
     return min(1, sum(each.proved for each in larger))
 
 
-# --- lists ---------------------------------------------------------------------------------------------------
+# --- what is measured ------------------------------------------------------------------------------------------
+
+
+def measure(first_seed: int, seeds: int, name: str) -> tuple[Measured, list[str]]:
+    """What is measured of a fault on quick, and what is wrong with the items that it names."""
+    fault, failed, kinds = FAULT[name], [], set()
+    for seed in range(first_seed, first_seed + seeds):
+        judged_cases = [
+            (check, runner.item_cases(check))
+            for runner in gallery_runners(fault, of_twin(fault, "quick", seed))
+            for check in runner.checks
+        ]
+        failed.append({check for check, cases in judged_cases if cases.failed})
+        if seed == first_seed:
+            kinds = {str(discrepancy.kind) for _, cases in judged_cases for *_, discrepancy in cases.failed}
+    check = fault.caught_by[0]
+    shown = [
+        found.case
+        for runner in of_itself(fault)
+        if check in runner.checks
+        for found in counterexamples(runner, check, causes=False)
+    ]
+    return joined(fault, kinds, failed, shown)
+
+
+def show_measure(faults: Sequence[Fault], options: argparse.Namespace) -> int:
+    """Prints what is measured otherwise than the file says, and writes it there."""
+    names = [fault.name for fault in faults]
+    found = spread(partial(measure, options.seed, options.seeds), names, options)
+    changed = {fault.name: line for fault, (line, _) in zip(faults, found, strict=True) if line != fault.measured}
+    said = [line for _, complaints in found for line in complaints]
+    print(f"{len(names)} faults measured, {len(changed)} otherwise than {MEASURED.name} says")
+    print(*[f"{name}: {line}" for name, line in changed.items()], *said, sep="\n")
+    if options.write:
+        write_lines(changed, FAULT)
+    return min(1, len(said))
 
 
 def show_lists(faults: Sequence[Fault], options: argparse.Namespace) -> int:
-    """Prints the right implementations and what is not there, and writes both."""
-    right = ["| implementation | layers | why it is right | modelled on |", "|---|---|---|---|"]
-    right += [f"| `{e.name}` | {', '.join(e.layers)} | {e.why} | {e.source} |" for e in EQUIVALENTS]
-    missing = ["| entry | why |", "|---|---|", *[f"| {entry} | {why} |" for entry, why in BEYOND.items()]]
+    """Prints how many right implementations there are and how much is not there, and writes both."""
     print(f"{len(faults)} faults, {len(EQUIVALENTS)} right implementations, {len(BEYOND)} entries left out")
-    if options.write:
-        write("right", "\n".join(right), "lists")
-        write("beyond", "\n".join(missing), "lists")
+    for name, table in lists().items() if options.write else ():
+        write_table(name, table, "lists")
     return 0
-
-
-# --- the page ------------------------------------------------------------------------------------------------
-
-
-def write(name: str, table: str, command: str = "") -> None:
-    """Puts a table into its place on the page. Raises ValueError if it has none."""
-    page, command = PAGE.read_text(), command or name
-    begin = f"<!-- {name}: made by python benchmarks/gallery.py {command} --write -->"
-    end = f"<!-- the end of {name} -->"
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    if not rest or not after:
-        raise ValueError(f"{PAGE.name} has no place for {name}: the lines {begin!r} and {end!r}.")
-    PAGE.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
 
 
 def spread(function: Callable[[S], T], tasks: Iterable[S], options: argparse.Namespace) -> list[T]:
@@ -472,6 +467,7 @@ COMMANDS = {
     "power": show_power,
     "exact": show_exact,
     "minimal": show_minimal,
+    "measure": show_measure,
     "lists": show_lists,
 }
 
@@ -483,14 +479,19 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="faults; all, if none is given")
     parser.add_argument("--profile", action="append", choices=("quick", "default"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seeds", type=int, help=f"{SEEDS}, in measure {FEW_SEEDS}")
     parser.add_argument("--seconds", type=float, default=20.0, help="for all smaller cases of one fault, in minimal")
     parser.add_argument("--right", action="store_true", help="in matrix: the right implementations too")
     parser.add_argument("--unseen", action="store_true", help="in minimal: the faults of unseen.py")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"put the tables into {PAGE.name}, measurements into {MEASURED.name}",
+    )
     options = parser.parse_intermixed_args()
     options.profile = options.profile or ["quick"]
+    options.seeds = options.seeds or (FEW_SEEDS if options.command == "measure" else SEEDS)
     unknown = set(options.names) - FAULT.keys()
     if unknown:
         parser.error(f"the gallery has no fault called {', '.join(sorted(unknown))}.")

@@ -32,7 +32,7 @@ from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
 from backproof.conformance.explaining.region import RegionSearch, dense
 from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE, Rule
-from backproof.conformance.judging.properties import LISTED, OTHERS, tensors
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec import memory_layouts as layouts
@@ -72,7 +72,7 @@ class Row:
 
 def judge_of(runner: PartRunner, check: str, kinds: frozenset[str]) -> Callable[[Case, Reference], bool | None]:
     """Whether a case fails the item in one of these kinds; None where it says nothing of it."""
-    property_ = OTHERS.get(check, tensors)
+    property_ = property_of(check).judge
 
     def judge(case: Case, reference: Reference) -> bool | None:
         found = property_(case, runner.candidate, reference).get(check)
@@ -85,7 +85,7 @@ def judge_of(runner: PartRunner, check: str, kinds: frozenset[str]) -> Callable[
 
 def held(runner: PartRunner, check: str) -> Iterator[tuple[Case, Reference]]:
     """Cases of the item with dense numbers, other than those that are asked; of an item that has a list, its list."""
-    if check in LISTED:
+    if property_of(check).is_listed:
         for reference in runner.references:
             yield from ((case, reference) for case in runner._listed(check, reference))
         return
@@ -113,17 +113,17 @@ def compare(fault: Fault | Unseen, runner: PartRunner, check: str) -> Row:
     failed = sorted((case for case, _, _ in item_cases.failed), key=lambda case: case.key)
     judge, start = judge_of(runner, check, kinds), process_time()
     with quiet(runner.warned):
-        inquiry = RegionSearch(
+        search = RegionSearch(
             runner.references, judge, seconds=60, arranged=check == "memory_layout", closed=check == "rejection"
         )
-        rule = inquiry.rule(failed[0], failed, item_cases.passed)
+        rule = search.rule(failed[0], failed, item_cases.passed)
         row = Row(fault.name, f"{runner.title}::{check}", None if rule is None else rule.words, fault.trigger.words)
-        row.asked, row.seconds = inquiry.asked, process_time() - start
+        row.asked, row.seconds = search.asked, process_time() - start
         if rule is not None:
             row.evidence = (rule.failed, rule.passed)
             row.inside, row.configurations = rule.inside, rule.configurations
             if not rule.configurations and not rule.inside:
-                held_against = zip(inquiry.evidence.cases, inquiry.evidence.failed, strict=True)
+                held_against = zip(search.labelled.cases, search.labelled.failed, strict=True)
                 row.contradicted = sum(rule.holds(case) != bad for case, bad in held_against)
             weigh(fault, runner, check, rule, judge, row)
     return row

@@ -30,6 +30,7 @@ from time import perf_counter
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.reporting.scripts import Reproductions
 from backproof.plugins.gallery import FAULTS, Fault
 from backproof.plugins.gallery.runner import runners
@@ -103,7 +104,7 @@ def written(folder: Path, explain: bool, name: str) -> list[Tried]:
     for runner in runners(load(fault.spec, CONTRACTS), LAYER[fault.layer], PROFILES["quick"], 0):
         for check in runner.checks:
             if check in (*fault.caught_by, *fault.sometimes) and runner.item_cases(check).failed:
-                found = runner.counterexamples(check, known=not explain)
+                found = counterexamples(runner, check, known=not explain)
                 item = f"backproof::{runner.part.title}::{check}::{runner.dtype}"
                 files = reproductions.write(item, check, found, runner.candidate)
                 tried += [

@@ -29,7 +29,7 @@ from backproof.conformance.cases.draw import cases, drawn
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
 from backproof.conformance.judging import oracle
-from backproof.conformance.judging.properties import LISTED, OTHERS, Property, tensors
+from backproof.conformance.judging.properties import PROPERTIES, TENSORS, Property, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
@@ -103,7 +103,7 @@ def judged_case() -> None:
             reference.confirm(case)
             right = reference.expected(case)
             stored.answers = {name: a.astype(case.precision.dtype) for name, a in right.tensors.items()}
-            tensors(case, stored, reference)
+            TENSORS.judge(case, stored, reference)
 
         whole, draw, ratio = in_turn(
             lambda reference=reference, judge=judge: per_case(cases(reference.layer, reference.space), judge),
@@ -130,26 +130,26 @@ def further_items(count: int = 60) -> None:
             start = perf_counter()
             for reference, case in pairs:
                 fresh = Reference(reference.layer, reference.space)
-                if property_ is tensors:
+                if property_ is TENSORS:
                     fresh.confirm(case)
-                property_(case, candidate, fresh)
+                property_.judge(case, candidate, fresh)
             return (perf_counter() - start) / len(pairs)
 
         decks = Decks(layer.contract.state, layer.has_meaning, np.random.default_rng(0))
         laid = [decks.arrange(case) for case in chosen]
         told = []
         for check in heard.checks:
-            if check in OTHERS:
+            if check in PROPERTIES:
                 pairs = [(heard.references[0], case) for case in (laid if check == "memory_layout" else chosen)]
                 pairs = (
                     list(heard.asked(check))
-                    if check in LISTED
+                    if property_of(check).is_listed
                     else [pair for pair in pairs if pair[1].layouts or check != "memory_layout"]
                 )
                 tensor_pairs = [(heard.references[0], case) for case in chosen]
                 _, _, ratio = in_turn(
-                    lambda check=check, pairs=pairs, one=one_by_one: one(OTHERS[check], pairs),
-                    lambda pairs=tensor_pairs, one=one_by_one: one(tensors, pairs),
+                    lambda check=check, pairs=pairs, one=one_by_one: one(PROPERTIES[check], pairs),
+                    lambda pairs=tensor_pairs, one=one_by_one: one(TENSORS, pairs),
                 )
                 told.append(f"{check} {ratio:.1f}")
         print(f"  {name:9} rank {rank}: {', '.join(told)}")
@@ -223,7 +223,7 @@ def against_gradient_checkers(count: int = 8) -> None:
         for case in chosen:
             fresh = Reference(reference.layer, reference.space)
             fresh.confirm(case)
-            tensors(case, candidate, fresh)
+            TENSORS.judge(case, candidate, fresh)
         return perf_counter() - start
 
     def torch_function(case: Case) -> Callable:
@@ -269,7 +269,7 @@ def sweep() -> None:
         chosen = swept(layer, reference.space, replace(PROFILES["default"], sweep_shapes=10**6, tile_edges=()))
         start = perf_counter()
         for case in chosen:
-            tensors(case, candidate, reference)
+            TENSORS.judge(case, candidate, reference)
         seconds = perf_counter() - start
         count = len(chosen) * len(layer.tensors(candidate.signature))
         print(f"  {name:9} rank {rank}: {count / seconds:.0f} checks a second")

@@ -1,1 +1,1 @@
-"""The court: how an implementation is judged. It knows no layer by name."""
+"""How an implementation is judged, explained and reported. No module here knows a layer by name."""

@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--impl-{used[0]} needs an adapter to judge: --impl=SPEC.")
         return
     with _no_rewriting():
-        from backproof.plugins.conformance import register
+        from backproof.plugins.run import register
     register(config)
 
 

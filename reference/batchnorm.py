@@ -16,22 +16,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration, rounded
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Space
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
+from backproof.conformance.spec.traits import Traits
 from backproof.reference import channels as algebra
 from backproof.reference import conditioning, coordinates, without_meaning
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
 
 #: Every eps that is asked, the plain one first.
 EPSILONS = (1e-5, 1e-3, 0.1, 1.0, 1e-8, 1e-12, 1e-6, 0.01, 0.5, 1e-10, 1e-4)
@@ -91,6 +90,7 @@ class BatchNorm(Layer):
         ("training", "tile edge"),
     )
     size_classes = ((8, 128), (72, 1024))
+    samples = ("batch",)
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """One part for all ranks."""
@@ -132,7 +132,7 @@ class BatchNorm(Layer):
             "running_var": settings["running_var"],
         }
         excess = (p["eps"] > 0) + (p["momentum"] > 0) + (not p["training"])
-        return Configuration(p, shapes, options, {}, space.rank, excess)
+        return Configuration(p, shapes, options, {}, space.rank, excess, self.contract.state)
 
     def draw(self, tape: Tape, space: Space) -> Configuration:
         """At least two elements a channel in training; in one case of eight one size is a tile's edge."""
@@ -361,6 +361,10 @@ class BatchNorm(Layer):
         axes = (0, *range(2, x.ndim))
         return bool((np.abs(x.mean(axis=axes)) <= OFFSET * x.std(axis=axes)).all())
 
+    def updates_state(self, case: Case) -> bool:
+        """In training."""
+        return bool(case.options["training"])
+
     def evaluate(self, case: Case) -> dict[str, Array]:
         """The formulas above."""
         x, gamma, beta, dout = case.array("x"), case.wide.get("gamma"), case.wide.get("beta"), case.array("dout")
@@ -494,14 +498,29 @@ class BatchNorm(Layer):
         """The names of the axes."""
         return coordinates.batchnorm(tensor, case)
 
+    def axis_names(self, tensor: str, configuration: Configuration) -> tuple[str, ...]:
+        """The letters of the literature."""
+        return coordinates.batchnorm_axes(tensor, configuration)
+
+    def unread(self, case: Case, tensor: str | None) -> frozenset[str]:
+        """The running statistics in training, which are updated and decide nothing but themselves."""
+        updates = case.options["training"] and tensor is not None and tensor not in self.contract.state
+        return frozenset(self.contract.state if updates else ())
+
     def mistakes(self) -> Sequence[Mistake]:
         """The catalogue of mistakes."""
         from backproof.reference.mistakes import batchnorm as catalogue
 
         return catalogue.MISTAKES
 
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import batchnorm as own
+
+        return own.PROBES
+
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import batchnorm as vocabulary
 
         return vocabulary.TRAITS

@@ -45,6 +45,7 @@ BATCHNORM = Contract(
     unnamed=1,
     options=(Option("eps", 1e-5), Option("training", True), Option("momentum", 0.1)),
     state=("running_mean", "running_var"),
+    nonnegative=("running_var",),
     settings={
         "spatial_dims": Setting((0,), "subset", (0, 1, 2, 3)),
         "layout": Setting("channels_first", "choice", LAYOUTS),

@@ -14,15 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, cycle, product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
-from backproof.reference import algebra, bilinear, convolutions, coordinates, without_meaning
+from backproof.conformance.spec.traits import Traits
+from backproof.reference import algebra, bilinear, convolutions, coordinates, pictures, without_meaning
 from backproof.reference.axis import Axis, axes_from, axes_of, positions
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
@@ -38,10 +41,6 @@ from backproof.reference.windows import (
     shapes_by_elements,
     spread,
 )
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
 
 
 class Sizes(NamedTuple):
@@ -105,12 +104,7 @@ CELLS: Mapping[str, Callable[[Configuration], bool]] = {
 
 
 #: The parameters that say in which of the declared ways an option is written.
-INDICES = {
-    "stride": "stride_form",
-    "dilation": "dilation_form",
-    "padding": "padding_form",
-    "padding_mode": "mode",
-}
+INDICES = {"stride": "stride_form", "dilation": "dilation_form", "padding": "padding_form", "padding_mode": "mode"}
 
 
 class Conv(Layer):
@@ -121,6 +115,8 @@ class Conv(Layer):
     """
 
     contract = CONV
+    axis_names = staticmethod(coordinates.conv_axes)
+    picture = staticmethod(pictures.picture_of_windows)
     cells = CELLS
     cell_pairs = (
         ("stride > 1", "remainder > 0"),
@@ -133,6 +129,7 @@ class Conv(Layer):
         ("groups > 1", "tile edge"),
     )
     size_classes = ((80, 64, 16, 2048, 512), (160, 144, 72, 4096, 1024), (512, 256, 72, 8448, 2048))
+    samples = ("batch",)
 
     def parts(self, settings: Mapping[str, Any]) -> tuple[Part, ...]:
         """A part for each number of spatial axes."""
@@ -575,8 +572,14 @@ class Conv(Layer):
 
         return catalogue.MISTAKES
 
+    def probes(self) -> Sequence[Probe]:
+        """Causes that only this layer can have."""
+        from backproof.reference.probes import conv as own
+
+        return own.PROBES
+
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import conv as vocabulary
 
         return vocabulary.TRAITS

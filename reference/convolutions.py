@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from backproof.reference.axis import axes_of, positions
 from backproof.reference.linear import LAYER as LINEAR
 from backproof.reference.windows import fold, pad
 
-if TYPE_CHECKING:
-    Answers = Sequence[Mapping[str, Array]]
+Answers = Sequence[Mapping[str, Array]]
 
 
 def padded_beforehand(layer: Layer, case: Case, space: Space) -> Iterator[Relation]:

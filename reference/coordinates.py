@@ -1,12 +1,12 @@
-"""What the axes of each tensor are called, for saying where an error sits."""
+"""Names for the axes of each tensor: words, to say which entries are wrong, and letters, for a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.case import Array, Case, Configuration
 
 _SPATIAL = {
     0: (),
@@ -14,6 +14,7 @@ _SPATIAL = {
     2: ("row", "column"),
     3: ("plane", "row", "column"),
 }
+_LETTERS: Mapping[int, tuple[str, ...]] = {0: (), 1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")}
 _TENSORS = {"out": "dout", "dx": "x", "dw": "w"}
 
 
@@ -49,6 +50,18 @@ def batchnorm(tensor: str, case: Case) -> dict[str, Array]:
     if len(shape) == 1:
         return _along(["channel"], shape)
     return _along(["sample", "channel", *_SPATIAL[len(shape) - 2]], shape)
+
+
+def conv_axes(tensor: str, configuration: Configuration) -> tuple[str, ...]:
+    """The letters of the literature: n, c, d, h and w of images, o and c of filters."""
+    if tensor in ("b", "db"):
+        return ("c",)
+    return ("o" if tensor in ("w", "dw") else "n", "c", *_LETTERS[configuration.rank])
+
+
+def batchnorm_axes(tensor: str, configuration: Configuration) -> tuple[str, ...]:
+    """The letters of the literature: n, c, d, h and w."""
+    return ("n", "c", *_LETTERS[configuration.rank]) if tensor in ("x", "dx", "out", "dout") else ("c",)
 
 
 def _shape(tensor: str, case: Case) -> tuple[int, ...]:

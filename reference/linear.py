@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count, product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from backproof.conformance.cases.profile import TILE_EDGES
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Relation, Space
+from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.tape import Tape
+from backproof.conformance.spec.traits import Traits
 from backproof.reference import algebra, bilinear, coordinates, without_meaning
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import LINEAR
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
 
 LEAD = (1, 2, 3, 1, 2, 3, 4, 5, 6)
 FEATURES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -162,6 +160,10 @@ class Linear(Layer):
                 if found is not None:
                     yield next(iter(self.fills(found, space)))
 
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """Two along every leading axis, or as many as there are."""
+        return {name: max(2, size) if name.startswith("batch") else size for name, size in parameters.items()}
+
     def evaluate(self, case: Case) -> dict[str, Array]:
         """Matrix products over the flattened leading axes."""
         x, w, b, dout = case.array("x"), case.array("w"), case.wide.get("b"), case.array("dout")
@@ -240,7 +242,7 @@ class Linear(Layer):
         return catalogue.MISTAKES
 
     def traits(self) -> Traits:
-        """What may be said of its cases."""
+        """Facts about its cases."""
         from backproof.reference.traits import linear as vocabulary
 
         return vocabulary.TRAITS

@@ -15,9 +15,11 @@ from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.explaining.related import Ledger
 from backproof.conformance.judging.item import Item
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.reference import Reference
-from backproof.conformance.reporting.terminal import Account, account
+from backproof.conformance.reporting.build import item_record
+from backproof.conformance.reporting.record import Item as Record
+from backproof.conformance.reporting.terminal import shown
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
 from backproof.conformance.spec.results import Discrepancy
@@ -45,11 +47,22 @@ class Story:
     again: str = AGAIN
     kept: str | None = None
 
-    def told(self) -> Account:
+    @property
+    def record(self) -> Record:
         found = self.verdict.counterexamples[0]
         identifier = "::".join(self.verdict.item.path)
-        layer, settings = found.reference.layer, found.reference.space.settings
-        return account(self.verdict, layer, settings, self.again + identifier, self.scripts, self.relation, self.kept)
+        return item_record(
+            self.verdict,
+            f"backproof::{identifier}",
+            found.reference.layer,
+            found.reference.space.settings,
+            again=self.again + identifier,
+            scripts=self.scripts,
+            kept=self.kept,
+        )
+
+    def shown(self, width: int = 90, colour: bool = False) -> str:
+        return shown(self.record, self.relation, width, colour)
 
 
 @cache
@@ -81,7 +94,7 @@ def counterexample(spec: str, check: str, asked: Case, **facts: Any) -> Countere
     """What the candidate has wrong in this case."""
     candidate, reference = court(spec, asked.configuration.rank, asked.dtype)
     with np.errstate(all="ignore"):
-        found = OTHERS.get(check, tensors)(asked, candidate, reference)[check]
+        found = property_of(check).judge(asked, candidate, reference)[check]
     assert isinstance(found, Discrepancy), found
     return Counterexample(found, asked, reference, **{**FOUND, **facts})
 
@@ -91,7 +104,7 @@ def verdict(check: str, *found: Counterexample) -> ItemResult:
     rank, name = first.case.configuration.rank, first.reference.layer.name
     part = f"conv{rank}d" if name == "conv" else name
     item = Item(name, part, rank if name == "conv" else None, check, first.case.dtype)
-    return ItemResult(item, "failed", 200, 0, 0, 0.1, found)
+    return ItemResult(item, "failed", 200, 0, 0, 0.1, found, property_=property_of(item.check))
 
 
 def gallery(name: str) -> str:
@@ -271,7 +284,7 @@ def accepted() -> Story:
     asked = next(
         asked
         for asked in reference.layer.meaningless(reference.space)
-        if isinstance(OTHERS["rejection"](asked, candidate, reference)["rejection"], Discrepancy)
+        if isinstance(PROPERTIES["rejection"].judge(asked, candidate, reference)["rejection"], Discrepancy)
     )
     facts = {"failed": 3, "passed": 9, "proved": False, "smaller_cases": 4}
     return Story(verdict("rejection", counterexample(spec, "rejection", asked, **facts)))

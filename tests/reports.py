@@ -1,4 +1,4 @@
-"""Contents of reports, as a run writes them, with a failure of every sort that a reader meets."""
+"""Reports as a run makes them, with a failure of every sort that a reader meets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from backproof.conformance.reporting.numbers import wrong_entries
+from backproof.conformance.reporting.record import Failure, Report, report_of
+from backproof.conformance.spec.precision import PRECISIONS
+from backproof.reference import CONTRACTS
+
+NEUTRAL = {option.name: option.neutral for contract in CONTRACTS for option in contract.options}
+#: What the axes of an array of so many are called, those of images first, then those of filters.
+IMAGES = {1: ("c",), 2: ("n", "c"), 3: ("n", "c", "w"), 4: ("n", "c", "h", "w"), 5: ("n", "c", "d", "h", "w")}
 CONV_CHECKS = ("out", "dx", "dw", "db", "linearity", "identities", "purity", "edges")
 BATCHNORM_CHECKS = ("out", "dx", "dgamma", "dbeta", "running_mean", "running_var", "linearity", "identities")
 #: What a message, an option or a traceback must not do to a page.
@@ -29,19 +37,25 @@ def item(part: str, check: str, dtype: str = "float64", failures: Sequence[Any] 
         "duration_s": 0.5,
         "reason": None,
         "refused": None,
-        "failures": list(failures),
+        "again": f"pytest --impl=mypkg.adapter --impl-profile=quick backproof::{part}::{check}::{dtype}",
+        "failures": [completed(failure, dtype) for failure in failures],
         **more,
     }
 
 
 def failure(tensor: str, arrays: Mapping[str, Any], options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """One failure, without any of the keys that may be missing."""
+    """One failure, without most of the keys that may be missing."""
+    sizes = {name: np.ndim(a) for name, a in arrays.items() if a is not None}
+    known = {"w": ("o", *IMAGES.get(sizes.get("w", 0), ())[1:])}
     return {
         "kind": "value",
         "tensor": tensor,
         "message": f"{tensor} is wrong.",
         "traceback": None,
         "options": dict(options),
+        "neutral": {name: NEUTRAL[name] for name in options},
+        "axes": {name: known.get(name, IMAGES[count]) for name, count in sizes.items() if options and count}
+        | ({"dx": IMAGES[sizes["x"]], "out": IMAGES[sizes["x"]]} if options and "x" in sizes else {}),
         "shapes": {name: None if a is None else list(np.shape(a)) for name, a in arrays.items()},
         "arrays": {name: None if a is None else np.asarray(a, dtype=float).tolist() for name, a in arrays.items()},
         "expected": None,
@@ -52,6 +66,20 @@ def failure(tensor: str, arrays: Mapping[str, Any], options: Mapping[str, Any], 
         "reproduce": None,
         **more,
     }
+
+
+def completed(failure: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """With the entries that are wrong, as far as nobody has said so."""
+    if "wrong" in failure or failure["expected"] is None or failure["got"] is None:
+        return failure
+    expected, got = (np.array(failure[name], dtype=float) for name in ("expected", "got"))
+    wrong = wrong_entries(expected, got, None, PRECISIONS[dtype].roundoff)
+    return {**failure, "wrong": None if wrong is None else wrong.tolist()}
+
+
+def typed(failure: dict[str, Any], dtype: str = "float64") -> Failure:
+    """The failure as reports have it."""
+    return content([item("conv2d", "dx", dtype, [failure])]).items[0].failures[0]
 
 
 def conv_options(rank: int = 2, **more: Any) -> dict[str, Any]:
@@ -95,7 +123,6 @@ def wide_dx() -> dict[str, Any]:
     return failure("dx", arrays, conv_options(1, stride=[2], padding=[[1, 1]])) | {
         "expected": expected.tolist(),
         "got": got.tolist(),
-        "site": ["The error sits in 1 of 33 entries.", "It has no constant ratio to the right value."],
         "diagnosis": ["One thing.", "Or another, which gives the same."],
     }
 
@@ -106,7 +133,8 @@ def volume_out() -> dict[str, Any]:
     got = expected.copy()
     got[0, 0, 1, 0, 1] = 1
     arrays = {"x": np.ones((1, 1, 3, 3, 3)), "w": np.ones((1, 1, 2, 2, 2)), "dout": np.ones((1, 1, 2, 2, 2))}
-    return failure("out", arrays, conv_options(3)) | {"expected": expected.tolist(), "got": got.tolist()}
+    site = ["The error sits in 1 of 8 entries.", "It has no constant ratio to the right value."]
+    return failure("out", arrays, conv_options(3), site=site) | {"expected": expected.tolist(), "got": got.tolist()}
 
 
 def crash(file: str = "adapter.py", line: int = 3) -> dict[str, Any]:
@@ -131,16 +159,16 @@ def batch_dx() -> dict[str, Any]:
         "expected": [[-158.11388300841895], [158.11388300841895]],
         "got": [[0.0], [316.2277660168379]],
         "diagnosis": ["dx leaves out the path through the mean."],
-        "step": "Step 2, xmu = x - mean.",
+        "step": "step 2: xmu = x - mean",
         "region": "every case",
         "region_counts": {"failed": 150, "of": 150, "passed": 0},
     }
 
 
-def content(items: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+def content(items: Sequence[Mapping[str, Any]], **more: Any) -> Report:
     """The report of a run with these items."""
     failing = any(one["outcome"] in ("failed", "error", "xfailed", "xpassed") for one in items)
-    return {
+    found = {
         "schema": 1,
         "impl": "mypkg.adapter",
         "backproof": "0.1.0",
@@ -153,9 +181,10 @@ def content(items: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
         "cells": {"conv2d": {"stride > 1": 95, "no bias": 0, "x: transposed": 3}},
         **more,
     }
+    return report_of(found)
 
 
-def everything() -> dict[str, Any]:
+def everything() -> Report:
     """A run with all of it, in two dtypes and with every outcome."""
     found: dict[tuple[str, str, str], list[Any]] = {
         ("conv1d", "dx", "float64"): [wide_dx()],
@@ -177,7 +206,7 @@ def everything() -> dict[str, Any]:
         if one["id"] == "backproof::conv2d::edges::float32":
             one |= {"outcome": "skipped", "unsupported": 12, "reason": "refused where the batch is empty: 12 of 12"}
         if one["id"] == "backproof::conv2d::purity::float32":
-            one |= {"outcome": "xfailed", "failures": [batch_dx()]}
+            one |= {"outcome": "xfailed", "failures": [completed(batch_dx(), "float32")]}
         if one["id"] == "backproof::conv1d::purity::float32":
             one |= {"outcome": "xpassed"}
         if one["id"] == "backproof::conv1d::edges::float32":

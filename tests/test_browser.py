@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from backproof.conformance.reporting.pages.html import html
+from backproof.conformance.reporting.record import report_of
+from backproof.reference import LAYERS
 from tests import reports
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -55,10 +57,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "everything": reports.everything(),
         "conforms": reports.content(passing),
         "nothing": reports.content([], complete=False, conforms=None, cells={}),
-        "real": json.loads((folder / "report.json").read_text()),
+        "real": report_of(json.loads((folder / "report.json").read_text())),
     }
     for name, content in contents.items():
-        (folder / f"{name}.html").write_text(html(content), encoding="utf-8")
+        (folder / f"{name}.html").write_text(html(content, LAYERS), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in contents}
 
 

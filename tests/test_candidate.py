@@ -11,7 +11,7 @@ from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.declaration import read_declaration
 from backproof.conformance.adapter.load import Adapter, Implementation
 from backproof.conformance.adapter.signature import read_signature
-from backproof.conformance.judging.properties import tensors
+from backproof.conformance.judging.properties import TENSORS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
@@ -64,7 +64,7 @@ SIZES = {"batch0": 3, "inputs": 2, "outputs": 2}
 def judged(forward, backward, bias=1, **more) -> dict[str, str]:
     """For each tensor the kind of its failure, or its status."""
     someone, reference = candidate("linear", 2, forward, backward, **more)
-    found = tensors(a_case(reference, **SIZES, bias=bias), someone, reference)
+    found = TENSORS.judge(a_case(reference, **SIZES, bias=bias), someone, reference)
     return {n: j.kind if isinstance(j, Discrepancy) else j.value for n, j in found.items()}
 
 
@@ -188,7 +188,7 @@ def test_exceptions_and_refusals_are_told_apart() -> None:
 
 def test_a_crash_carries_the_candidates_own_traceback() -> None:
     someone, reference = candidate("linear", 2, forward, raises(ValueError("no such thing")))
-    found = tensors(a_case(reference), someone, reference)["dx"]
+    found = TENSORS.judge(a_case(reference), someone, reference)["dx"]
     assert isinstance(found, Discrepancy)
     assert found.message == "linear_backward raised ValueError: no such thing."
     assert found.traceback is not None
@@ -236,7 +236,7 @@ def passed_to_conv(annotated, rank: int, form: int, **parameters) -> dict:
     someone, reference = candidate("conv", rank, spy, lambda dout, cache: None)
     names = ("stride", "padding", "dilation")
     forms = {f"{n}_form": min(form, len(reference.space.forms(n)) - 1) for n in names}
-    tensors(a_case(reference, **forms, **parameters), someone, reference)
+    TENSORS.judge(a_case(reference, **forms, **parameters), someone, reference)
     return seen
 
 
@@ -280,7 +280,7 @@ def test_running_statistics_may_be_returned_or_updated_in_place() -> None:
 
     for forward_, expected in ((returned, "right"), (in_place, "right"), (forgets, "value")):
         someone, reference = candidate("batchnorm", 0, forward_, back)
-        found = tensors(a_case(reference, batch=3, channels=2), someone, reference)
+        found = TENSORS.judge(a_case(reference, batch=3, channels=2), someone, reference)
         kinds = {n: j.kind if isinstance(j, Discrepancy) else j.value for n, j in found.items()}
         right = {"out": "right", "dx": "right"}
         assert kinds == right | {"running_mean": expected, "running_var": expected}
@@ -295,12 +295,12 @@ def test_layouts_are_the_candidates_own() -> None:
 
     oi = {"linear": {"weight": "oi"}}
     someone, reference = candidate("linear", 2, spy, lambda d, c: None, conformance=oi)
-    tensors(a_case(reference, inputs=2, outputs=3), someone, reference)
+    TENSORS.judge(a_case(reference, inputs=2, outputs=3), someone, reference)
     assert shapes == {"x": (1, 2), "w": (3, 2)}
     last = {"conv": {"layout": "channels_last"}}
     someone, reference = candidate("conv", 2, spy, lambda d, c: None, conformance=last)
-    tensors(a_case(reference, channels=2, batch=3), someone, reference)
+    TENSORS.judge(a_case(reference, channels=2, batch=3), someone, reference)
     assert shapes["x"] == (3, 1, 1, 2)
     someone, reference = candidate("conv", 2, spy, lambda d, c: None)
-    assert tensors(a_case(reference, channels=2), someone, reference)["dx"] is Status.UNSUPPORTED
+    assert TENSORS.judge(a_case(reference, channels=2), someone, reference)["dx"] is Status.UNSUPPORTED
     assert shapes["x"] == (1, 2, 1, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import results
 from backproof.conformance.judging.session import Session
 from backproof.reference import CONTRACTS, LAYERS
 from tests.conventions import RIGHT, WRONG
@@ -18,7 +19,7 @@ def failing(adapter: type, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], i
     """The checks that fail on the quick profile, and the number of outputs that were judged."""
     monkeypatch.setitem(sys.modules, "under_test", SimpleNamespace(adapter=adapter()))
     session = Session(load("under_test:adapter", CONTRACTS), LAYERS, PROFILES["quick"], 0)
-    verdicts = [session.verdict(item, session.items, known=True) for item in session.items]
+    verdicts = results(session, known=True)
     wrong = {v.item.check: v.counterexamples[0].discrepancy.message for v in verdicts if v.outcome == "failed"}
     return set(wrong), sum(v.judged for v in verdicts if v.item.check == "out")
 

@@ -12,7 +12,7 @@ import pytest
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
-from backproof.conformance.judging.properties import tensors
+from backproof.conformance.judging.properties import TENSORS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import quiet
 from backproof.conformance.spec.case import Case
@@ -45,7 +45,7 @@ def asked(layer: Layer, reference: Reference, parameters: dict[str, int], arrays
 def judged(candidate: Candidate, reference: Reference, case: Case) -> Any:
     reference.confirm(case)
     with quiet(Counter()):
-        return tensors(case, candidate, reference)
+        return TENSORS.judge(case, candidate, reference)
 
 
 class Noisy(gallery.leaves_out_the_vanishing_term):  # type: ignore[name-defined]

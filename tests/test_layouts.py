@@ -10,6 +10,8 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import counterexamples
+from backproof.conformance.explaining.refusals import refusals
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.memory_layouts import (
@@ -172,7 +174,7 @@ def runner(tmp_path: Path, text: str) -> PartRunner:
     adapter = load(str(file), CONTRACTS, tmp_path)
     layer = LAYERS[0]
     (part,) = layer.parts(adapter.implementations["linear"].settings)
-    return PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+    return PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0)
 
 
 def test_a_layout_that_from_numpy_does_not_take_is_unsupported(tmp_path: Path) -> None:
@@ -187,9 +189,9 @@ def test_a_layout_that_from_numpy_does_not_take_is_unsupported(tmp_path: Path) -
         names = [name for name, other in heard.layouts_refused if other == layout]
         total = sum(heard.layouts_refused[name, layout] for name in names)
         told.append(f"{layout} ({', '.join(names)}), {total} of {total}")
-    assert heard.refusals("memory_layout") in (f"from_numpy does not take {'; '.join(told[::k])}" for k in (1, -1))
+    assert refusals(heard, "memory_layout") in (f"from_numpy does not take {'; '.join(told[::k])}" for k in (1, -1))
     assert not heard.item_cases("out").failed
-    assert heard.refusals("out") is None
+    assert refusals(heard, "out") is None
     assert "dout: negative stride" not in heard.layouts()
     assert heard.layouts()["dout: step slice"] > 0
 
@@ -204,7 +206,7 @@ def test_a_refused_layout_is_unsupported_and_told(tmp_path: Path) -> None:
     item_cases = heard.item_cases("memory_layout")
     assert not item_cases.failed
     assert item_cases.counts[Status.UNSUPPORTED] > 0
-    told = heard.refusals("memory_layout")
+    told = refusals(heard, "memory_layout")
     assert told is not None
     assert told.startswith("refused where dout is not contiguous")
 
@@ -213,8 +215,8 @@ def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
     adapter = load("backproof.plugins.gallery:reads_the_rows_of_w_from_its_buffer", CONTRACTS)
     layer = LAYERS[0]
     (part,) = layer.parts(adapter.implementations["linear"].settings)
-    heard = PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
-    (found,) = heard.counterexamples("memory_layout")
+    heard = PartRunner(layer, part, "float64", adapter, PROFILES["quick"], 0)
+    (found,) = counterexamples(heard, "memory_layout")
     assert list(found.case.layouts) == ["w"]
     assert found.proved
     assert "w in the layout" in found.discrepancy.message
@@ -229,7 +231,7 @@ def test_a_fault_in_one_layout_is_reported_in_that_alone() -> None:
 def test_every_layout_of_every_array_is_judged(layer, profile: str) -> None:
     adapter = load("backproof.plugins.numpy_adapter", CONTRACTS)
     for part in layer.parts(adapter.implementations[layer.name].settings):
-        heard = PartRunner(layer, part, "float64", adapter, PROFILES[profile], 0, lambda *_: None)
+        heard = PartRunner(layer, part, "float64", adapter, PROFILES[profile], 0)
         heard.item_cases("memory_layout")
         counts = heard.layouts()
         assert [cell for cell, count in counts.items() if not count] == []

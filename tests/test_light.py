@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("numpy", "jax", "hypothesis")
+HEAVY = ("numpy", "jax", "hypothesis", "msgspec", "rich", "jinja2")
 
 
 def imported_by(source: str) -> set[str]:
@@ -105,3 +105,7 @@ def test_heavy_imports_in_pytest_are_noticed(tmp_path: Path) -> None:
     with_adapter = heavy_in_pytest(tmp_path, "--impl=adapter.py", "-m", "not backproof")
     assert "HEAVY ['numpy'" in with_adapter
     assert "SUITE ['backproof.conformance" in with_adapter
+    # What shows failures, and writes pages, waits for one.
+    assert "'msgspec'" in with_adapter
+    assert "'rich'" not in with_adapter
+    assert "'jinja2'" not in with_adapter

@@ -13,7 +13,7 @@ from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
-from backproof.conformance.judging.properties import tensors
+from backproof.conformance.judging.properties import TENSORS
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Space
@@ -166,7 +166,7 @@ def failing(cases: list[Case], candidate: Candidate, reference: Reference) -> se
     return {
         tensor
         for case in cases
-        for tensor, judged in tensors(case, candidate, reference).items()
+        for tensor, judged in TENSORS.judge(case, candidate, reference).items()
         if isinstance(judged, Discrepancy)
     }
 

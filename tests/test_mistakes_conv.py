@@ -15,7 +15,7 @@ from backproof.conformance.spec.mistake import Mistake
 from backproof.reference.axis import axes_of
 from backproof.reference.mistakes import conv as catalogue
 from backproof.reference.mistakes.conv import ANYWHERE, MISTAKES
-from backproof.reference.mistakes.conv_parts import Parts
+from backproof.reference.mistakes.convolution import Convolution
 from tests.spaces import LAYER, cases, space
 
 TENSORS = ("out", "dx", "dw", "db")
@@ -143,22 +143,22 @@ def test_what_is_passed_and_right_stays_as_it_is(rank: int) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_the_parts_are_put_together_right(rank: int) -> None:
+def test_the_pieces_are_put_together_right(rank: int) -> None:
     for case, right in judged(rank, 60, seed=3):
-        parts = Parts(case)
-        assert alike(parts.out(parts.windows, parts.w), right["out"])
-        assert alike(parts.dw(parts.windows, parts.dout), right["dw"])
-        assert alike(parts.dx(parts.back, parts.tables), right["dx"])
-        assert alike(parts.folded(parts.padded_dx(parts.back)), right["dx"])
+        conv = Convolution(case)
+        assert alike(conv.out(conv.windows, conv.w), right["out"])
+        assert alike(conv.dw(conv.windows, conv.dout), right["dw"])
+        assert alike(conv.dx(conv.back, conv.tables), right["dx"])
+        assert alike(conv.folded(conv.padded_dx(conv.back)), right["dx"])
 
 
 def test_a_large_table_gives_what_a_small_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from backproof.reference.mistakes import conv_parts
+    from backproof.reference.mistakes import convolution
 
-    monkeypatch.setattr(conv_parts, "MATRIX", 0)
+    monkeypatch.setattr(convolution, "MATRIX", 0)
     for case, right in judged(2, 30, seed=4):
-        parts = Parts(case)
-        assert alike(parts.dx(parts.back, parts.tables), right["dx"])
+        conv = Convolution(case)
+        assert alike(conv.dx(conv.back, conv.tables), right["dx"])
 
 
 def test_the_catalogue_knows_no_fault_of_the_gallery() -> None:

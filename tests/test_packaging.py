@@ -134,7 +134,7 @@ def test_the_wheel_holds_the_tree_and_nothing_else(built: Built) -> None:
     files = [name for name in built.wheel if ".dist-info/" not in name]
     assert sorted(files) == sorted(shipped().values())
     assert "backproof/py.typed" in files
-    assert "backproof/conformance/reporting/report.schema.json" in files
+    assert "backproof/conformance/reporting/pages/page.html.jinja" in files
     assert "backproof/reference/textbook/conv.py" in files
     assert "backproof/plugins/gallery/conv/windows.py" in files
 

@@ -14,7 +14,8 @@ from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.draw import drawn
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
-from backproof.conformance.judging.properties import LISTED, OTHERS
+from backproof.conformance.explaining.explain import counterexamples
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.results import Discrepancy, Status
@@ -28,7 +29,7 @@ def runner(spec: str, layer: str, dtype: str = "float64", profile: str = "quick"
     adapter = load(spec, CONTRACTS, ROOT)
     page = LAYER[layer]
     part = page.parts(adapter.implementations[layer].settings)[0]
-    return PartRunner(page, part, dtype, adapter, PROFILES[profile], 0, lambda *_: None)
+    return PartRunner(page, part, dtype, adapter, PROFILES[profile], 0)
 
 
 def here(name: str) -> str:
@@ -36,19 +37,18 @@ def here(name: str) -> str:
 
 
 def test_every_property_begins_with_the_sentence_that_it_judges() -> None:
-    for name, judge in OTHERS.items():
-        first = (judge.__doc__ or "").splitlines()[0]
-        assert first.endswith("."), name
-        assert judge.__name__ == name
+    for name, each in PROPERTIES.items():
+        assert each.sentence.endswith("."), name
+        assert each.name == name
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_which_items_a_layer_has_is_said_on_its_page(layer) -> None:
     spec = "backproof.plugins.numpy_adapter"
-    everything = {name for name in OTHERS if layer.name != "batchnorm" or name != "relations"}
+    everything = {name for name in PROPERTIES if layer.name != "batchnorm" or name != "relations"}
     if layer.name != "batchnorm":
         everything -= {"stability"}
-    assert {check for check in runner(spec, layer.name).checks if check in OTHERS} == everything
+    assert {check for check in runner(spec, layer.name).checks if check in PROPERTIES} == everything
     quiet = runner(str(ROOT / "examples/right.py"), layer.name)
     assert "rejection" not in quiet.checks
     for name in sorted(everything - {"memory_layout", "purity", "aliasing", "repeatability"}):
@@ -121,7 +121,7 @@ def test_what_rounds_otherwise_in_another_layout_is_no_fault_of_the_layout() -> 
     numbers = {"x": [[2, -3, 1]], "w": [[3], [3], [3]], "b": [-1], "dout": [[1]]}
     case = next(fills).with_arrays({name: np.array(values, float) for name, values in numbers.items()})
     case = replace(case, layouts={"x": "negative stride, last axis", "w": "zero stride, writable"})
-    assert OTHERS["memory_layout"](case, heard.candidate, reference)["memory_layout"] is Status.RIGHT
+    assert PROPERTIES["memory_layout"].judge(case, heard.candidate, reference)["memory_layout"] is Status.RIGHT
 
 
 class OffByLittle:
@@ -166,11 +166,11 @@ class Shortened:
 def test_float32_accuracy_in_float64_is_said_in_these_words() -> None:
     heard = runner(here("Shortened"), "linear")
     for check in ("out", "dx", "dw", "db"):
-        (found,) = heard.counterexamples(check)
+        (found,) = counterexamples(heard, check)
         assert found.discrepancy.kind == "value"
         assert found.discrepancy.message.startswith(f"{check} is float64 with float32's accuracy: {check}[")
     # A wrong factor is no matter of accuracy, however small it is.
-    (found,) = runner(here("Averaged"), "linear").counterexamples("dw")
+    (found,) = counterexamples(runner(here("Averaged"), "linear"), "dw")
     assert "accuracy" not in found.discrepancy.message
 
 
@@ -240,9 +240,9 @@ def test_a_property_never_raises_for_what_it_finds() -> None:
         globals()["_Nonsense"] = adapter_class
         heard = runner(here("_Nonsense"), "linear")
         for name in heard.checks:
-            if name in OTHERS and name not in LISTED:
+            if name in PROPERTIES and not property_of(name).is_listed:
                 reference, case = next(iter(heard.asked(name)))
-                found = OTHERS[name](case, heard.candidate, reference)[name]
+                found = PROPERTIES[name].judge(case, heard.candidate, reference)[name]
                 assert not isinstance(found, Discrepancy) or found.message.endswith(".")
 
 

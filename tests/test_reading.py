@@ -9,6 +9,7 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.runner import PartRunner
 from backproof.reference import CONTRACTS, LAYERS
 
@@ -33,8 +34,8 @@ def test_a_report_on_the_page_is_what_is_said(block: str) -> None:
     adapter = load(f"backproof.plugins.gallery:{name}", CONTRACTS)
     (layer,) = [layer for layer in LAYERS if layer.name in adapter.implementations]
     (part,) = [p for p in layer.parts(adapter.implementations[layer.name].settings) if p.title == title]
-    runner = PartRunner(layer, part, dtype, adapter, PROFILES["quick"], 0, lambda *_: None)
-    (found, *_) = runner.counterexamples(check)
+    runner = PartRunner(layer, part, dtype, adapter, PROFILES["quick"], 0)
+    (found, *_) = counterexamples(runner, check)
     told = flat(block)
     if "wrong too" not in told:
         assert flat(found.discrepancy.message) in told

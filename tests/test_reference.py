@@ -181,7 +181,7 @@ def test_torch_agrees_on_drawn_cases(layer: str, rank: int) -> None:
     torch.set_num_threads(1)
     from backproof.conformance.adapter.candidate import Candidate, Refused
     from backproof.conformance.adapter.load import load
-    from backproof.conformance.judging.properties import tensors
+    from backproof.conformance.judging.properties import TENSORS
     from backproof.conformance.spec.results import Status
     from backproof.reference import CONTRACTS
 
@@ -191,7 +191,7 @@ def test_torch_agrees_on_drawn_cases(layer: str, rank: int) -> None:
         reference = Reference(LAYER[layer], space(layer, rank, dtype))
         for _, case in cases(layer, rank, COUNT // 2, dtype, seed=5):
             try:
-                judged = tensors(case, candidate, reference)
+                judged = TENSORS.judge(case, candidate, reference)
             except Refused:
                 continue
             wrong = [found.message for found in judged.values() if not isinstance(found, Status)]

@@ -1,4 +1,4 @@
-"""The rule that tells where an implementation fails: the shortest there is, and never against its own counts."""
+"""The rule of where an implementation fails: the shortest one, consistent with its own counts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.region import RegionSearch
-from backproof.conformance.explaining.rules import Candidate, Feature, Rule, Table, features_of, narrowest, shortest
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.explaining.rules import Feature, Rule, RuleCandidate, Table, features_of, narrowest, shortest
+from backproof.conformance.judging.properties import TENSORS, property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet
 from backproof.conformance.spec.case import Array, Case
@@ -61,8 +61,8 @@ def runner_of(text: str, layer: str, folder: Path) -> PartRunner:
     return runner
 
 
-def asks(runner: PartRunner, check: str) -> Callable[[Case, Reference], bool | None]:
-    property_ = OTHERS.get(check, tensors)
+def judge_of(runner: PartRunner, check: str) -> Callable[[Case, Reference], bool | None]:
+    property_ = property_of(check).judge
 
     def judge(case: Case, reference: Reference) -> bool | None:
         found = property_(case, runner.candidate, reference)[check]
@@ -71,25 +71,27 @@ def asks(runner: PartRunner, check: str) -> Callable[[Case, Reference], bool | N
     return judge
 
 
-def inquire(runner: PartRunner, check: str, seconds: float = 60.0, seed: int = 0) -> tuple[Rule | None, RegionSearch]:
-    """The rule of an item, and what was asked for it; so many seconds that the number of cases alone bounds it."""
+def search_rule(
+    runner: PartRunner, check: str, seconds: float = 60.0, seed: int = 0
+) -> tuple[Rule | None, RegionSearch]:
+    """The rule of an item, and its search; with so many seconds only the number of cases limits it."""
     item_cases = runner.item_cases(check)
     failed = sorted((case for case, _, _ in item_cases.failed), key=lambda case: case.key)
     arranged, closed = check == "memory_layout", check == "rejection"
-    inquiry = RegionSearch(
-        runner.references, asks(runner, check), seed=seed, seconds=seconds, arranged=arranged, closed=closed
+    search = RegionSearch(
+        runner.references, judge_of(runner, check), seed=seed, seconds=seconds, arranged=arranged, closed=closed
     )
     with quiet(runner.warned):
-        return inquiry.rule(failed[0], failed, item_cases.passed), inquiry
+        return search.rule(failed[0], failed, item_cases.passed), search
 
 
-def contradictions(rule: Rule, inquiry: RegionSearch) -> int:
-    """How many pieces of its own evidence a rule is wrong about, beside those that it says it is."""
-    evidence = inquiry.evidence
-    chosen, labels = list(range(len(evidence.cases))), np.array(evidence.failed, bool)
+def contradictions(rule: Rule, search: RegionSearch) -> int:
+    """The number of judged cases that contradict a rule, beyond those that it admits to."""
+    labelled = search.labelled
+    chosen, labels = list(range(len(labelled.cases))), np.array(labelled.failed, bool)
     if rule.configurations:
-        chosen, labels = evidence.of_configurations()
-    held = np.array([rule.holds(evidence.cases[k]) for k in chosen], bool)
+        chosen, labels = labelled.of_configurations()
+    held = np.array([rule.holds(labelled.cases[k]) for k in chosen], bool)
     missed = int((labels & ~held).sum())
     counts = [int(labels.sum()) - rule.failed, int((~labels).sum()) - rule.passed, (held & ~labels).sum() - rule.inside]
     return missed + sum(abs(int(count)) for count in counts)
@@ -113,10 +115,10 @@ def contradictions(rule: Rule, inquiry: RegionSearch) -> int:
 )
 def test_the_rule_of_a_linear_layer(check: str, fault: str, words: str, tmp_path: Path) -> None:
     runner = runner_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path)
-    rule, inquiry = inquire(runner, check)
+    rule, search = search_rule(runner, check)
     assert rule is not None
     assert plain(rule.words) == words
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
     assert not rule.inside
 
 
@@ -132,15 +134,15 @@ def test_the_rule_of_a_linear_layer(check: str, fault: str, words: str, tmp_path
 )
 def test_the_rule_of_a_convolution(fault: str, words: str, tmp_path: Path) -> None:
     runner = runner_of(CONV.format(fault=fault), "conv", tmp_path)
-    rule, inquiry = inquire(runner, "dx")
+    rule, search = search_rule(runner, "dx")
     assert rule is not None
     assert rule.words == words
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
-def test_the_multiples_of_a_tile_are_asked() -> None:
+def test_multiples_of_a_tile_are_judged() -> None:
     adapter = load("backproof.plugins.gallery:drops_the_tail_of_the_channels", CONTRACTS)
-    rule, _ = inquire(runners(adapter, LAYER["conv"], PROFILES["quick"], 0)[0], "out")
+    rule, _ = search_rule(runners(adapter, LAYER["conv"], PROFILES["quick"], 0)[0], "out")
     assert rule is not None
     assert rule.words == "channels > 8 and channels not a multiple of 8"
 
@@ -150,27 +152,27 @@ def plain(words: str) -> str:
     return words.replace("N > 1", "batch > 1").replace("rows", "batch")
 
 
-def test_what_numbers_hide_is_told_of_configurations(tmp_path: Path) -> None:
+def test_a_rule_that_numbers_hide_counts_configurations(tmp_path: Path) -> None:
     fault = "dx = dx if len(x) < 3 or x[0, 0] * x[-1, -1] > 0 else dx + 1"
-    rule, inquiry = inquire(runner_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path), "dx")
+    rule, search = search_rule(runner_of(LINEAR.format(fault=fault, refuse=""), "linear", tmp_path), "dx")
     assert rule is not None
     assert (rule.words, rule.configurations) == ("N > 2", True)
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
-def test_where_failures_lie_is_told_where_nothing_says_which_fail(tmp_path: Path) -> None:
+def test_a_rule_says_where_failures_lie_if_nothing_says_which_cases_fail(tmp_path: Path) -> None:
     # A hash of the sizes, which no rule expresses.
     fault = "dx = dx if max(stride) == 1 or sum(x.shape) * 7919 % 10 < 2 else dx + 1"
-    rule, inquiry = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, search = search_rule(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is not None
     assert rule.words == "stride > 1"
     assert 0 < rule.inside < rule.failed
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
 def test_there_need_be_no_rule(tmp_path: Path) -> None:
     fault = "dx = dx if sum(x.shape) * 7919 % 10 < 5 else dx + 1"
-    rule, _ = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, _ = search_rule(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is None
 
 
@@ -179,16 +181,16 @@ def test_what_is_refused_has_a_rule(tmp_path: Path) -> None:
     runner = runner_of(LINEAR.format(fault="", refuse=refuse), "linear", tmp_path)
     item_cases = runner.item_cases("dx")
     status = {Status.UNSUPPORTED: True, Status.RIGHT: False}
-    inquiry = RegionSearch(
+    search = RegionSearch(
         runner.references,
-        lambda case, reference: status.get(tensors(case, runner.candidate, reference)["dx"]),
+        lambda case, reference: status.get(TENSORS.judge(case, runner.candidate, reference)["dx"]),
         seconds=60.0,
     )
     start = min(item_cases.refused, key=lambda case: case.key)
-    rule = inquiry.rule(start, item_cases.refused, item_cases.passed)
+    rule = search.rule(start, item_cases.refused, item_cases.passed)
     assert rule is not None
     assert rule.words == "no b"
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
 # --- what holds of every rule ----------------------------------------------------------------------------------
@@ -197,40 +199,40 @@ SOME_FAULTS = FAULTS[:: len(FAULTS) // 24]
 
 
 @pytest.mark.parametrize("fault", SOME_FAULTS, ids=lambda fault: fault.name)
-def test_no_rule_is_against_its_counts(fault: Fault) -> None:
+def test_rules_agree_with_their_counts(fault: Fault) -> None:
     check = fault.caught_by[0]
     adapter = load(fault.spec, CONTRACTS)
     found = runners(adapter, LAYER[fault.layer], PROFILES["quick"], 0)
     runner = next(each for each in found if check in each.checks and each.item_cases(check).failed)
-    rule, inquiry = inquire(runner, check)
+    rule, search = search_rule(runner, check)
     assert rule is not None
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
-def test_a_rule_against_its_counts_is_noticed(tmp_path: Path) -> None:
+def test_a_rule_that_disagrees_with_its_counts_is_noticed(tmp_path: Path) -> None:
     fault = "dx = dx if max(stride) == 1 else dx + 1"
-    rule, inquiry = inquire(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
+    rule, search = search_rule(runner_of(CONV.format(fault=fault), "conv", tmp_path), "dx")
     assert rule is not None
     wrong = Rule("groups > 1", lambda case: case.options["groups"] > 1, rule.failed, rule.passed)
-    assert contradictions(wrong, inquiry) > 0
-    assert contradictions(Rule(rule.words, rule.holds, rule.failed + 1, rule.passed), inquiry) > 0
+    assert contradictions(wrong, search) > 0
+    assert contradictions(Rule(rule.words, rule.holds, rule.failed + 1, rule.passed), search) > 0
 
 
 def test_the_same_seed_gives_the_same_rule(tmp_path: Path) -> None:
     text = CONV.format(fault="dx = dx if len(set(stride)) == 1 else dx + 1")
-    first, second = (inquire(runner_of(text, "conv", tmp_path), "dx") for _ in range(2))
+    first, second = (search_rule(runner_of(text, "conv", tmp_path), "dx") for _ in range(2))
     assert first[0] is not None
     assert second[0] is not None
     assert (first[0].words, first[0].failed, first[0].passed) == (second[0].words, second[0].failed, second[0].passed)
     assert first[1].asked == second[1].asked > 0
 
 
-def test_without_time_nothing_is_asked_and_the_rule_holds_of_what_there_is(tmp_path: Path) -> None:
+def test_without_time_no_case_is_judged_and_the_rule_fits_those_there_are(tmp_path: Path) -> None:
     runner = runner_of(CONV.format(fault="dx = dx if max(stride) == 1 else dx + 1"), "conv", tmp_path)
-    rule, inquiry = inquire(runner, "dx", seconds=0.0)
-    assert inquiry.asked == 0
+    rule, search = search_rule(runner, "dx", seconds=0.0)
+    assert search.asked == 0
     assert rule is not None
-    assert contradictions(rule, inquiry) == 0
+    assert contradictions(rule, search) == 0
 
 
 # --- the search ------------------------------------------------------------------------------------------------
@@ -268,9 +270,9 @@ def test_the_search_finds_what_trying_everything_finds(seed: int) -> None:
 
 def test_nothing_passed_is_every_case() -> None:
     table, features = table_of(np.ones((2, 3), bool))
-    assert shortest(features, table, np.ones(3, bool)) == [Candidate(())]
+    assert shortest(features, table, np.ones(3, bool)) == [RuleCandidate(())]
     assert shortest(features, table, np.zeros(3, bool)) == []
-    assert Candidate(()).words == "every case"
+    assert RuleCandidate(()).words == "every case"
 
 
 def test_a_threshold_is_a_round_number_between_both_sides() -> None:

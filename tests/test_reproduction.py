@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -18,12 +19,13 @@ from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.explaining.explain import Explainer, counterexamples
 from backproof.conformance.judging.item_cases import ItemCases
 from backproof.conformance.judging.kept import Store
-from backproof.conformance.judging.properties import LISTED
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.reporting.scripts import Reproductions, literals, sums
-from backproof.conformance.reporting.scripts.memory import REBUILT
+from backproof.conformance.reporting.scripts.sources import bare, sources_of
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.layer import Space
 from backproof.conformance.spec.memory_layouts import LAYOUTS, arranged
@@ -68,7 +70,7 @@ def run(script: Path, *arguments: str) -> tuple[int, str]:
 
 def failures(runner: PartRunner, check: str) -> list[Counterexample]:
     """One counterexample for each kind, as it was met."""
-    found = runner.counterexamples(check, known=True)
+    found = counterexamples(runner, check, known=True)
     assert found
     return found
 
@@ -336,7 +338,7 @@ def test_a_layer_that_refuses_everything_is_wrong_as_long_as_it_does(tmp_path: P
     saved(tmp_path, "mine.py", refusing)
     session = Session(load("mine.py", CONTRACTS, tmp_path), LAYERS, FEW, 0)
     item = next(item for item in session.items if item.check == "dx")
-    verdict = session.verdict(item, session.items)
+    verdict = Explainer(session.profile).result(session.judge(item, session.items))
     assert verdict.counterexamples[0].discrepancy.kind == "refused"
     (script,) = Reproductions(tmp_path, "mine.py").write(
         "backproof::linear::dx::float64", "dx", verdict.counterexamples, session.runner(item).candidate
@@ -358,10 +360,9 @@ def test_large_arrays_lie_beside_the_script(tmp_path: Path) -> None:
     assert configuration is not None
     case = next(case for case in reference.layer.fills(configuration, reference.space) if np.ptp(case.array("x")))
     item_cases = ItemCases()
-    from backproof.conformance.judging.properties import tensors
     from backproof.conformance.spec.results import Discrepancy
 
-    judged = tensors(case, runner.candidate, reference)["dw"]
+    judged = property_of("dw").judge(case, runner.candidate, reference)["dw"]
     if not isinstance(judged, Discrepancy):
         pytest.fail("the fault does not show")
     item_cases.add(case, reference, judged)
@@ -488,9 +489,10 @@ def cases(layer: str, rank: int) -> Iterator[Case]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
-    from numpy.lib.stride_tricks import as_strided
-
-    assert REBUILT.keys() == LAYOUTS.keys()
+    imports, texts = sources_of(LAYOUTS[layout])
+    space: dict[str, Any] = {}
+    exec("\n".join(["import numpy as np", *imports, *texts]), space)
+    made = space[LAYOUTS[layout].__name__]
     tried = 0
     for case in cases("conv", 2):
         for name in ("x", "w", "dout"):
@@ -498,10 +500,7 @@ def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
             array = arrays.arrays[name]
             if not arrays.layouts or array is None:
                 continue
-            lines = "\n".join(f"    {line}" for line in REBUILT[layout](array))
-            space = {"np": np, "as_strided": as_strided}
-            exec(f"def made(a):\n{lines}", space)
-            got, wanted = space["made"](array), LAYOUTS[layout](array)  # type: ignore[operator]
+            got, wanted = made(array), LAYOUTS[layout](array)
             assert np.array_equal(got, wanted)
             assert (got.strides, got.flags.writeable, got.dtype) == (
                 wanted.strides,
@@ -511,6 +510,24 @@ def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
             assert around(got) == around(wanted)
             tried += 1
     assert tried
+
+
+def test_a_function_in_a_script_needs_numpy_alone() -> None:
+    def names_what_a_script_lacks() -> object:
+        return replace
+
+    with pytest.raises(NameError, match="needs replace"):
+        sources_of(names_what_a_script_lacks)
+
+
+def test_a_function_in_a_script_has_no_annotations() -> None:
+    lines = [
+        "@staticmethod",
+        "def f(a: Array, *, b: int = 2) -> Iterator[str]:",
+        "    found: dict[str, Array] = {}  # type: ignore[x]",
+        "    yield from found",
+    ]
+    assert bare("\n".join(lines)).splitlines() == ["def f(a, *, b=2):", "    found = {}", "    yield from found"]
 
 
 def around(view: Array) -> bytes:
@@ -568,7 +585,7 @@ def heard(
 ) -> PartRunner:
     """A runner with the cases kept for one item."""
     runner = next(h for h in runners(load(spec, CONTRACTS, folder), LAYER[layer], FEW, 0) if h.dtype == dtype)
-    if check not in LISTED:
+    if not property_of(check).is_listed:
         spaces = [reference.space for reference in runner.references]
         runner.kept = {check: list(store.read(identifier(runner, check), runner.layer, spaces))}
     return runner
@@ -583,8 +600,8 @@ def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | Non
     store = Store(folder, spec)
     runner = heard(folder, spec, store, check, **more)
     item_cases = runner.item_cases(check)
-    failing = [each.case for each in runner.counterexamples(check, known=True)] if item_cases.failed else []
-    found = store.settle(identifier(runner, check), item_cases, failing, listed=check in LISTED)
+    failing = [each.case for each in counterexamples(runner, check, known=True)] if item_cases.failed else []
+    found = store.settle(identifier(runner, check), item_cases, failing, listed=property_of(check).is_listed)
     return None if found is None else found.sentence, runner
 
 
@@ -613,7 +630,7 @@ def test_a_kept_case_is_fixed_when_it_passes_and_not_before(
     (file, *_) = sorted((tmp_path / ".backproof" / "kept").rglob("*.json"))
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence == "It failed in an earlier run too: the case kept from it still fails."
-    assert check in LISTED or runner.item_cases(check).failed[0][0].origin == "kept"
+    assert property_of(check).is_listed or runner.item_cases(check).failed[0][0].origin == "kept"
     twin = fault.twin
     saved(tmp_path, "mine.py", f"from {twin.__module__} import {twin.__name__} as made\n")
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)

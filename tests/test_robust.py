@@ -83,7 +83,7 @@ def test_which_tensor_is_told_does_not_hang_on_the_order_of_a_set(tmp_path: Path
 
         adapter = load("wrong.py", CONTRACTS)
         (part,) = LAYERS[0].parts(adapter.implementations["linear"].settings)
-        runner = PartRunner(LAYERS[0], part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+        runner = PartRunner(LAYERS[0], part, "float64", adapter, PROFILES["quick"], 0)
         print([found.message for _, _, found in runner.item_cases("relations").failed])
     """
     told = {

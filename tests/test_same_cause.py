@@ -8,7 +8,7 @@ from typing import Any
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.explaining.related import AfterForward, Ledger, SameCause, grouped, named
 from backproof.conformance.judging.item import Item
-from backproof.conformance.judging.properties import OTHERS
+from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.spec.results import Discrepancy
 from tests.failures import one, stride
 
@@ -16,9 +16,11 @@ from tests.failures import one, stride
 def failing(check: str, *diagnosis: str, part: str = "conv2d", dtype: str = "float64", **facts: Any) -> tuple[str, Any]:
     """An item that fails with these sentences."""
     found = replace(stride(), diagnosis=diagnosis, **facts)
-    found = replace(found, discrepancy=replace(found.discrepancy, tensor=check if check not in OTHERS else "dx"))
+    found = replace(found, discrepancy=replace(found.discrepancy, tensor=check if check not in PROPERTIES else "dx"))
     item = Item("linear" if part == "linear" else "conv", part, 2, check, dtype)
-    return f"backproof::{part}::{check}::{dtype}", ItemResult(item, "failed", 200, 0, 0, 0.1, (found,))
+    return f"backproof::{part}::{check}::{dtype}", ItemResult(
+        item, "failed", 200, 0, 0, 0.1, (found,), property_=property_of(check)
+    )
 
 
 def relations(*told: tuple[str, Any]) -> list[str]:

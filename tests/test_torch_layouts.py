@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from backproof.conformance.adapter.load import load  # noqa: E402  after torch is known to be there
 from backproof.conformance.cases.profile import PROFILES  # noqa: E402
+from backproof.conformance.explaining.explain import results  # noqa: E402
 from backproof.conformance.judging.session import Session  # noqa: E402
 from backproof.plugins import torch_adapter  # noqa: E402
 from backproof.reference import CONTRACTS, LAYERS  # noqa: E402
@@ -159,7 +160,7 @@ def test_a_kernel_in_another_layout_beside_channels_last() -> None:
 def test_it_conforms_in_every_dtype() -> None:
     profile = replace(PROFILES["quick"], examples=10, sweep=15, others=8, tile_edges=(9,))
     session = Session(load("backproof.plugins.torch_adapter", CONTRACTS), LAYERS, profile, 0)
-    verdicts = [session.verdict(item, session.items, known=True) for item in session.items]
+    verdicts = results(session, known=True)
     wrong = {v.item.path: v.counterexamples[0].discrepancy.message for v in verdicts if v.outcome == "failed"}
     assert wrong == {}
     assert {v.item.dtype for v in verdicts if v.judged} == set(NAMES)

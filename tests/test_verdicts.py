@@ -12,9 +12,10 @@ import pytest
 
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.explaining.explain import results
 from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.judging.session import Session
-from backproof.conformance.reporting.terminal import account
+from backproof.conformance.reporting.build import item_record
 from backproof.reference import CONTRACTS, LAYERS
 
 LINEAR = """
@@ -33,7 +34,7 @@ def verdicts(text: str, folder: Path, profile: str = "quick") -> dict[str, ItemR
     """Every item's verdict by its check; one part and one dtype only."""
     (folder / "adapter.py").write_text(text)
     session = Session(load(str(folder / "adapter.py"), CONTRACTS), LAYERS, PROFILES[profile], 0)
-    return {item.check: session.verdict(item, session.items) for item in session.items}
+    return {result.item.check: result for result in results(session)}
 
 
 def failing(text: str, folder: Path, profile: str = "quick") -> dict[str, str]:
@@ -150,10 +151,10 @@ def conv_backward(dout, cache):
     out = verdicts(text, tmp_path)["out"]
     layer = next(layer for layer in LAYERS if layer.name == "conv")
     settings = load(str(tmp_path / "adapter.py"), CONTRACTS).implementations["conv"].settings
-    told = account(out, layer, settings, "again").plain()
+    call = item_record(out, "id", layer, settings, again="again").failures[0].calls[0]
     stride = out.counterexamples[0].case.options["stride"]
-    assert f"stride={stride[0]}" in told
-    assert f"stride={stride}" not in told
+    assert f"stride={stride[0]}" in call
+    assert f"stride={stride}" not in call
 
 
 def test_a_candidate_that_fails_now_and_then_is_told_so(tmp_path: Path) -> None:

@@ -6,25 +6,25 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.explaining.budget import now
-from backproof.conformance.explaining.error_pattern import site
-from backproof.conformance.explaining.probes import PROBES
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.error_pattern import error_pattern
+from backproof.conformance.explaining.probes import probes_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import results
 from backproof.conformance.explaining.simulate import Simulated
-from backproof.conformance.judging.properties import COMPARING, OTHERS, RESULTS
-from backproof.conformance.judging.properties.answers import own_rounding, room_of_wrong
+from backproof.conformance.judging.item_cases import FailedCase
+from backproof.conformance.judging.properties import Property
+from backproof.conformance.judging.properties.several_calls import own_rounding, tolerance_of_wrong
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.mistake import Mistake, Results
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.results import Discrepancy
-
-if TYPE_CHECKING:
-    from backproof.conformance.adapter.candidate import Candidate
-    from backproof.conformance.judging.reference import Reference
 
 #: So many failing and passing cases a mistake has to account for.
 MOST_FAILING, MOST_PASSING = 40, 200
@@ -47,8 +47,7 @@ OF_NUMBERS = ("value", "nonfinite", "shape", "state")
 
 T = TypeVar("T")
 
-Failing = tuple[Case, "Reference", Discrepancy]
-Passing = tuple[Case, "Reference"]
+Passing = tuple[Case, Reference]
 #: The mistakes that explain a tensor, by its name.
 Named = Mapping[str, Sequence[Mistake]]
 
@@ -82,10 +81,11 @@ class Evidence:
     """
 
     check: str
+    property_: Property
     candidate: Candidate
-    failing: Sequence[Failing]
+    failing: Sequence[FailedCase]
     passing: Sequence[Passing]
-    beside: Sequence[Failing] = ()
+    beside: Sequence[FailedCase] = ()
 
     @property
     def tensor(self) -> str:
@@ -108,29 +108,30 @@ def diagnose(
     """
     mistakes: Sequence[Mistake] = ()
     probed: Sequence[Probe] = ()
-    if evidence.check in COMPARING:
+    if evidence.property_.compares_calls:
         told = _played(evidence, named, until)
         mistakes = [mistake for _, mistake in told]
         sentences = [mistake.sentence.replace("{tensor}", tensor) for tensor, mistake in told]
     else:
-        if evidence.check not in OTHERS or evidence.check in RESULTS:
+        if evidence.property_.judges_results:
             catalogue = evidence.failing[0][1].layer.mistakes() if known is None else known
             mistakes = _told_apart(list(_matching(catalogue, evidence, until)), evidence, until)
             mistakes = _spoken_of(mistakes, evidence) or mistakes
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
-        probed = [probe for probe in PROBES if now() < until and _holds(probe, evidence)]
+        probes = probes_of(evidence.failing[0][1].layer)
+        probed = [probe for probe in probes if now() < until and _holds(probe, evidence)]
         sentences = [probe.sentence.replace("{tensor}", evidence.tensor) for probe in probed]
         sentences = sentences or _rounded_alike(evidence, inexact)
     # The steps of the backward say nothing of a result of the forward.
-    backward = evidence.tensor.startswith("d") or evidence.check in COMPARING
+    backward = evidence.tensor.startswith("d") or evidence.property_.compares_calls
     step = next((mistake.step for mistake in mistakes if mistake.step and backward), None)
-    where = () if sentences else site(evidence.candidate, evidence.failing)
+    where = () if sentences else error_pattern(evidence.candidate, evidence.failing)
     rounded = [s.sentence.replace("{tensor}", evidence.tensor) for s in probed if s.of_accuracy]
     return Diagnosis(tuple(dict.fromkeys(sentences)), step, where, tuple(mistakes), next(iter(rounded), None))
 
 
-def error_of(failing: Failing) -> float:
+def error_of(failing: FailedCase) -> float:
     """How far off a result is: of the largest number of its tensor, or of all of them where they are added up."""
     case, reference, found = failing
     if found.kind != "value" or found.got is None or found.expected is None:
@@ -146,7 +147,7 @@ def _rounded_alike(evidence: Evidence, inexact: Mapping[str, Inexact]) -> list[s
     said = []
     for case, reference, found in evidence.failing:
         own = inexact.get(found.tensor or "")
-        if own is None or not error_of((case, reference, found)) <= min(SLIGHT, AMPLIFIED * own.error):
+        if own is None or not error_of(FailedCase(case, reference, found)) <= min(SLIGHT, AMPLIFIED * own.error):
             return []
         bound = reference.expected(case).bounds.get(found.tensor or "")
         if bound is None or not np.any(bound):
@@ -194,7 +195,7 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
             yield mistake
 
 
-def _contradicts(mistake: Mistake, evidence: Evidence, failing: Failing) -> bool:
+def _contradicts(mistake: Mistake, evidence: Evidence, failing: FailedCase) -> bool:
     wrong = _wrong(failing, evidence)
     return wrong is None or wrong.nearness(mistake) is None
 
@@ -210,12 +211,12 @@ def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) ->
         if tensor not in right:
             continue  # of an array that is None
         said = [(_given(mistake, case, right) or {}).get(tensor, right[tensor]) for mistake in left]
-        if all(_same(one, said[0], room_of_wrong(tensor, np.zeros(()), case, reference)) for one in said[1:]):
+        if all(_same(one, said[0], tolerance_of_wrong(tensor, np.zeros(()), case, reference)) for one in said[1:]):
             continue
         found = (results(evidence.candidate, case) or {}).get(tensor)
         if found is not None:
             got = evidence.candidate.in_reference(tensor, found) if found.ndim == right[tensor].ndim else found
-            room = room_of_wrong(tensor, np.where(np.isfinite(got), got, 0.0), case, reference)
+            room = tolerance_of_wrong(tensor, np.where(np.isfinite(got), got, 0.0), case, reference)
             left = [mistake for mistake, one in zip(left, said, strict=True) if _same(one, got, room)]
     return left
 
@@ -278,7 +279,7 @@ class _Wrong:
         return _Nearness(difference > CLEARLY * self.room, difference > NEARER * left)
 
 
-def _wrong(failing: Failing, evidence: Evidence) -> _Wrong | None:
+def _wrong(failing: FailedCase, evidence: Evidence) -> _Wrong | None:
     case, reference, found = failing
     tensor = found.tensor or evidence.check
     right = reference.expected(case).tensors
@@ -288,7 +289,7 @@ def _wrong(failing: Failing, evidence: Evidence) -> _Wrong | None:
     if got.ndim == right[tensor].ndim:
         got = evidence.candidate.in_reference(tensor, got)
     finite = np.where(np.isfinite(got), got, 0.0)
-    return _Wrong(case, tensor, got, right, room_of_wrong(tensor, finite, case, reference))
+    return _Wrong(case, tensor, got, right, tolerance_of_wrong(tensor, finite, case, reference))
 
 
 def _gives_right(mistake: Mistake, evidence: Evidence, case: Case, reference: Reference) -> bool:
@@ -303,7 +304,7 @@ def _gives_right(mistake: Mistake, evidence: Evidence, case: Case, reference: Re
     expected = right.tensors[tensor]
     if result.shape != expected.shape:
         return False
-    room = np.asarray(bound) + room_of_wrong(tensor, np.zeros(()), case, reference)
+    room = np.asarray(bound) + tolerance_of_wrong(tensor, np.zeros(()), case, reference)
     return bool((np.abs(result - expected) <= room).all())
 
 
@@ -338,7 +339,7 @@ def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, M
 
 def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
     """Whether an implementation with these mistakes fails the item in the same way on every case."""
-    judge = OTHERS[evidence.check]
+    judge = evidence.property_.judge
     for case, reference, found in _sample(evidence.failing, MOST_INCIDENTS):
         judged = judge(case, Simulated(evidence.candidate, acted, reference), reference)[evidence.check]
         if not isinstance(judged, Discrepancy) or (judged.kind, judged.tensor) != (found.kind, found.tensor):
@@ -348,7 +349,7 @@ def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
         tensor = found.tensor if found.tensor in reference.expected(case).tensors else None
         room = ALIKE * float(np.abs(found.got).max(initial=0.0)) + own_rounding(found.got, case)
         if tensor is not None and case.precision.low:
-            room = max(room, room_of_wrong(tensor, found.got, case, reference))
+            room = max(room, tolerance_of_wrong(tensor, found.got, case, reference))
         if not _alike(judged.got, found.got, room):
             return False
     for case, reference in _sample(evidence.passing, MOST_INCIDENTS):

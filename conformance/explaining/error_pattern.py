@@ -1,29 +1,26 @@
-"""Where an error sits, and how large it is, where no known mistake gives it."""
+"""Which entries of a result are wrong and by how much, where no known mistake explains it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.judging.compare import number
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
 from backproof.conformance.spec.results import Discrepancy
 
-if TYPE_CHECKING:
-    from backproof.conformance.adapter.candidate import Candidate
-    from backproof.conformance.judging.reference import Reference
-
-#: A place is told if so many failing cases are large enough to show it.
+#: A place is reported if at least so many failing cases are large enough to show it.
 FEWEST = 3
-#: Two ratios are the same within this.
+#: The relative tolerance within which two ratios are the same.
 SAME = 1e-6
 
-#: A result is nearly right if it is off by less than this part of it.
+#: A result is nearly right if its relative error is below this.
 NEARLY = 1e-3
 
-#: Where along a coordinate of some size all wrong entries may lie, the most telling first; and the least size.
+#: Where along a coordinate the wrong entries may lie, the most specific first, and the least size that shows it.
 _PLACES: tuple[tuple[str, int, Callable[[Array, int], Array]], ...] = (
     ("only in the last {}", 2, lambda at, size: at == size - 1),
     ("only in the first {}", 2, lambda at, size: at == 0),
@@ -37,20 +34,20 @@ _PLACES: tuple[tuple[str, int, Callable[[Array, int], Array]], ...] = (
 
 
 class _Error:
-    """The entries of one failing case that are wrong."""
+    """The wrong entries of one failing case."""
 
     def __init__(self, case: Case, reference: Reference, found: Discrepancy, tensor: str, candidate: Candidate) -> None:
         assert found.got is not None
         assert found.expected is not None
         self.got, self.expected = (candidate.in_reference(tensor, a) for a in (found.got, found.expected))
         bound = reference.expected(case).bounds.get(tensor)
-        room = 0.0 if bound is None else bound
-        self.wrong = ~(np.abs(self.got - self.expected) <= room) & (self.got != self.expected)
+        tolerance = 0.0 if bound is None else bound
+        self.wrong = ~(np.abs(self.got - self.expected) <= tolerance) & (self.got != self.expected)
         self.coordinates = reference.layer.coordinates(tensor, case)
 
 
-def site(candidate: Candidate, failing: Sequence[tuple[Case, Reference, Discrepancy]]) -> tuple[str, ...]:
-    """Sentences that hold in every failing case: in which rows, channels, groups, and how large the error is."""
+def error_pattern(candidate: Candidate, failing: Sequence[tuple[Case, Reference, Discrepancy]]) -> tuple[str, ...]:
+    """Sentences true of every failing case: which rows, channels or groups are wrong, and how large the error is."""
     errors = []
     for case, reference, found in failing:
         tensor = found.tensor
@@ -88,7 +85,7 @@ def _places(errors: Sequence[_Error]) -> Iterator[str]:
 
 
 def _sizes(errors: Sequence[_Error]) -> Iterator[str]:
-    """What got is of expected: a constant factor, zero, a constant distance."""
+    """How the wrong entries relate to the right ones: a constant factor, zero, a constant difference."""
     got = np.concatenate([error.got[error.wrong] for error in errors])
     expected = np.concatenate([error.expected[error.wrong] for error in errors])
     if not (np.isfinite(got).all() and np.isfinite(expected).all()):

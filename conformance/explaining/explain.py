@@ -1,43 +1,35 @@
-"""What a failing item is told with: its smallest cases, where it fails, and why."""
+"""Explains a failing item: its smallest cases, where it fails, and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from time import perf_counter
 
+from backproof.conformance.cases.profile import Profile
 from backproof.conformance.explaining.accuracy import in_words
-from backproof.conformance.explaining.budget import now
+from backproof.conformance.explaining.budget import Budget, now
 from backproof.conformance.explaining.counterexample import Counterexample
-from backproof.conformance.explaining.diagnosis import (
-    OF_NUMBERS,
-    Diagnosis,
-    Evidence,
-    Failing,
-    Inexact,
-    diagnose,
-    error_of,
-)
+from backproof.conformance.explaining.diagnosis import OF_NUMBERS, Diagnosis, Evidence, Inexact, diagnose, error_of
+from backproof.conformance.explaining.item_result import ItemResult
 from backproof.conformance.explaining.reduce import plainer, reduced
+from backproof.conformance.explaining.refusals import refusals
 from backproof.conformance.explaining.region import RegionSearch
 from backproof.conformance.explaining.rules import EVERYWHERE, Rule
 from backproof.conformance.explaining.search import Search
-from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import COMPARING, LISTED, OTHERS, RESULTS, Property, tensors
+from backproof.conformance.judging.failure import Failure, failure, failures
+from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.item_cases import FailedCase
 from backproof.conformance.judging.properties.memory_layout import arrangements
 from backproof.conformance.judging.reference import Reference
+from backproof.conformance.judging.runner import PartRunner, quiet
+from backproof.conformance.judging.session import Judged, Session
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.results import Discrepancy, Kind, Status
 
-if TYPE_CHECKING:
-    from backproof.conformance.explaining.budget import Budget
-    from backproof.conformance.judging.runner import PartRunner
-
-#: Kinds of failure that one item reports, each with a case of its own.
-MOST_FAILURES = 3
 #: What else is accepted without meaning, named in the sentence.
 MOST_FLAWS = 4
 #: When, of an item's time, making the case smaller ends, then trying whatever is smaller, then looking for causes; the
@@ -51,93 +43,112 @@ KNOWN = "it is a known failure"
 
 
 class Explainer:
-    """Of one runner. What its items have in common, a search or a mistake, is found once."""
+    """Explains the failing items of a run, for as many seconds as its profile allows."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._budget = Budget(profile.item_seconds, profile.run_seconds)
+        self._parts: dict[PartRunner, _Part] = {}
+
+    def result(self, judged: Judged, *, known: bool = False) -> ItemResult:
+        """A judged item with its counterexamples, and with the words for what was refused.
+
+        A `known` failure is shown by the smallest of its cases, without looking for a smaller one or a cause.
+        """
+        start, counts = perf_counter(), judged.cases.counts
+        refused = refusals(judged.part, judged.item.check)
+        found: Sequence[Counterexample] = ()
+        if judged.refused_everything is not None:
+            found = [_refusal(judged, judged.refused_everything)]
+        elif judged.failures:
+            found = self.counterexamples(judged.failures, known=known)
+        return ItemResult(
+            judged.item,
+            judged.outcome,
+            judged.cases.examples,
+            counts[Status.UNSUPPORTED],
+            counts[Status.UNJUDGED],
+            judged.duration + perf_counter() - start,
+            found,
+            (refused or _why_unjudged(judged.item, counts)) if judged.outcome == "skipped" else None,
+            refused,
+            property_=judged.property_,
+        )
+
+    def counterexamples(
+        self, failures: Sequence[Failure], *, known: bool = False, causes: bool = True
+    ) -> list[Counterexample]:
+        """A smallest failing case for each failure of one item.
+
+        Without `causes` it is not said why and where. A `known` failure, or one that the budget has no time left for,
+        is shown by the smallest of the cases that were judged anyway.
+        """
+        if not failures:
+            return []
+        runner = failures[0].part
+        part = self._parts.setdefault(runner, _Part(runner))
+        with quiet(runner.warned):
+            if known or self._budget.used_up:
+                return [_shown(each, each.smallest, unexplained=KNOWN if known else USED_UP) for each in failures]
+            with self._budget.deadline() as until:
+                each = (until - now()) / len(failures)
+                return [part.explained(failure, now() + each, causes) for failure in failures]
+
+
+def results(session: Session, *, known: bool = False) -> list[ItemResult]:
+    """Every item of a session, judged and explained; as `known` failures, without causes. Raises ReferencesDisagree."""
+    explainer = Explainer(session.profile)
+    return [explainer.result(session.judge(item, session.items), known=known) for item in session.items]
+
+
+def counterexamples(part: PartRunner, check: str, *, known: bool = False, causes: bool = True) -> list[Counterexample]:
+    """A smallest failing case for each kind in which one item fails, explained by itself."""
+    return Explainer(part.profile).counterexamples(failures(part, part.item(check)), known=known, causes=causes)
+
+
+class _Part:
+    """What the failures of one part have in common, a search or a diagnosis, is found once."""
 
     def __init__(self, runner: PartRunner) -> None:
         self._runner = runner
         self._searches: dict[str, Search] = {}
         self._diagnoses: dict[tuple[str, Kind], Diagnosis] = {}
 
-    def counterexamples(
-        self, check: str, budget: Budget, *, known: bool = False, causes: bool = True
-    ) -> list[Counterexample]:
-        """A smallest failing case for each kind in which the item fails, the most frequent kind first.
-
-        Without `causes` it is not said why and where. A `known` failure, or one that the budget has no time left
-        for, is told by the smallest of the cases that were judged anyway.
-        """
-        item_cases = self._runner.item_cases(check)
-        kinds = [
-            kind for kind, _ in Counter(found.kind for _, _, found in item_cases.failed).most_common(MOST_FAILURES)
-        ]
-        if not kinds:
-            return []
-        if known or budget.used_up:
-            return [self._first(check, kind, item_cases, KNOWN if known else USED_UP) for kind in kinds]
-        with budget.deadline() as until:
-            each = (until - now()) / len(kinds)
-            return [self._explained(check, kind, item_cases, now() + each, causes) for kind in kinds]
-
-    def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
-        """The failure of a layer that refused everything, shown on the first case that it refused."""
-        item_cases = self._runner.item_cases(check)
-        configuration = min((case.configuration for case in item_cases.refused), key=lambda c: c.size)
-        reference = next(
-            reference for reference in self._runner.references if reference.space.rank == configuration.rank
-        )
-        case = next(iter(self._runner.layer.fills(configuration, reference.space)))
-        return Counterexample(discrepancy, case, reference, False, 0, EVERYWHERE, len(item_cases.refused), 0)
-
-    def _first(self, check: str, kind: Kind, item_cases: ItemCases, why: str) -> Counterexample:
-        failing = _failing(item_cases, kind)
-        case, reference, found = min(failing, key=lambda entry: entry[0].key)
-        return self._told(check, found, case, reference, failing, item_cases, unexplained=why)
-
-    def _explained(self, check: str, kind: Kind, item_cases: ItemCases, until: float, causes: bool) -> Counterexample:
-        failing = _failing(item_cases, kind)
-        start = first, reference, discrepancy = min(failing, key=lambda entry: entry[0].key)
-        property_: Property = OTHERS.get(check, tensors)
-        candidate, layer = self._runner.candidate, self._runner.layer
-        told = {first: discrepancy}
-
-        def fails(reference: Reference, trial: Case) -> bool:
-            judged = property_(trial, candidate, reference).get(check)
-            if isinstance(judged, Discrepancy) and judged.kind == kind:
-                told[trial] = judged
-                return True
-            return False
-
+    def explained(self, failure: Failure, until: float, causes: bool) -> Counterexample:
+        """The smallest case of a failure and, with `causes`, why and where it fails."""
+        property_, start = failure.property_, failure.smallest
+        case, reference = start.case, start.reference
+        tried = _Tried(failure)
         begun = now()
         reducing, searching, diagnosing = (
             begun + share * (until - begun) for share in (REDUCING, SEARCHING, DIAGNOSING)
         )
-        case, proved, smaller, plain = first, False, 0, False
-        steady = fails(reference, first)
-        if steady and check in LISTED:
-            proved, smaller = self._smaller_listed(check, case)
+        proved, smaller, plain = False, 0, False
+        steady = tried.fails(reference, case)
+        if steady and property_.is_listed:
+            proved, smaller = self._smaller_listed(failure, case)
         elif steady:
-            case, plain = self._reduced(case, reference, fails, reducing)
-            found = self._search(check).smaller(check, kind, case.configuration.size, searching)
+            case, plain = self._reduced(case, reference, tried, reducing)
+            found = self._search(failure).smaller(failure.item.check, failure.kind, case.configuration.size, searching)
             if found.case is not None and found.reference is not None:
                 reference = found.reference
-                case = self._in_layouts(found.case, reference, fails) if check == "memory_layout" else found.case
-                case, plain = plainer(case, partial(fails, reference), layer, reference.space, searching)
+                case = found.case
+                if property_.in_memory_layouts:
+                    case = self._in_layouts(case, reference, tried)
+                fails = partial(tried.fails, reference)
+                case, plain = plainer(case, fails, self._runner.layer, reference.space, searching)
             proved, smaller = found.complete, found.cases
-        steady = steady and all(fails(reference, case) for _ in range(STEADY))
-        if not steady:
-            case, reference, told[first] = start
-            proved, smaller, plain = False, 0, False
-        smallest, diagnosis, rule = (case, reference, told[case]), None, None
+        steady = steady and all(tried.fails(reference, case) for _ in range(STEADY))
+        if steady:
+            smallest = FailedCase(case, reference, tried.found[case])
+        else:
+            smallest, proved, smaller, plain = start, False, 0, False
+        diagnosis, rule = None, None
         if causes:
-            diagnosis = self._diagnosis(check, kind, smallest, failing, item_cases, diagnosing)
-            rule = self._rule(check, kind, case, failing, item_cases, until) if steady else None
-        return self._told(
-            check,
-            told[case],
-            case,
-            reference,
-            failing,
-            item_cases,
+            diagnosis = self._diagnosis(failure, smallest, diagnosing)
+            rule = self._rule(failure, smallest.case, until) if steady else None
+        return _shown(
+            failure,
+            smallest,
             proved=proved,
             smaller_cases=smaller,
             steady=steady,
@@ -146,196 +157,214 @@ class Explainer:
             rule=rule,
         )
 
-    def _told(
-        self,
-        check: str,
-        found: Discrepancy,
-        case: Case,
-        reference: Reference,
-        failing: Sequence[Failing],
-        item_cases: ItemCases,
-        *,
-        proved: bool = False,
-        smaller_cases: int = 0,
-        steady: bool = True,
-        plain: bool = False,
-        diagnosis: Diagnosis | None = None,
-        rule: Rule | None = None,
-        unexplained: str | None = None,
-    ) -> Counterexample:
-        if case.flaw is not None:
-            flaws = [flaw for entry in failing if (flaw := entry[0].flaw) is not None and flaw != case.flaw]
-            message = found.message + _also(list(dict.fromkeys(flaw.words for flaw in flaws)))
-        else:
-            reference.confirm(case)
-            message = in_words(check, found.message, failing, self._runner.candidate)
-        diagnosis = diagnosis or Diagnosis()
-        return Counterexample(
-            replace(found, message=message),
-            case,
-            reference,
-            proved,
-            smaller_cases,
-            None if rule is None else rule.words,
-            len(failing) if rule is None else rule.failed,
-            len(item_cases.passed) if rule is None else rule.passed,
-            0 if rule is None else rule.inside,
-            rule is not None and rule.configurations,
-            steady,
-            plain,
-            diagnosis.sentences,
-            diagnosis.step,
-            diagnosis.site,
-            unexplained,
-        )
+    # The smallest case
 
-    def _diagnosis(
-        self, check: str, kind: Kind, smallest: Failing, failing: Sequence[Failing], item_cases: ItemCases, until: float
-    ) -> Diagnosis:
-        key = (check, kind)
-        if key not in self._diagnoses:
-            references = {reference.space.rank: reference for reference in self._runner.references}
-            smallest_first = sorted(failing, key=lambda entry: _size(entry[0]))
-            others = [entry for entry in smallest_first if entry[0] is not smallest[0]]
-            passed, beside = [*item_cases.passed], list[Failing]()
-            named = self._named(until) if check in (*COMPARING, *RESULTS) else {}
-            known: Sequence[Mistake] | None = None
-            if kind in OF_NUMBERS:
-                kinds = (*OF_NUMBERS, "crash")
-                beside = [entry for entry in item_cases.failed if entry[2].kind in kinds and entry[2].kind != kind]
-            tensor = smallest[2].tensor
-            if check in RESULTS and tensor is not None:
-                own = self._runner.item_cases(tensor)
-                known = named.get(tensor, ()) if own.failed else None
-                passed += own.passed
-            passing = [(case, references[case.configuration.rank]) for case in sorted(passed, key=_size)]
-            evidence = Evidence(check, self._runner.candidate, [smallest, *others], passing, beside)
-            compares = check in COMPARING or (check == "memory_layout" and self._runner.tensors_judged)
-            inexact = self._inexact(until) if compares else {}
-            self._diagnoses[key] = diagnose(evidence, named, known, until, inexact)
-        return self._diagnoses[key]
-
-    def _rule(
-        self, check: str, kind: Kind, start: Case, failing: Sequence[Failing], item_cases: ItemCases, until: float
-    ) -> Rule | None:
-        """Where the item fails in this kind; None if no rule says it."""
-        property_, candidate = OTHERS.get(check, tensors), self._runner.candidate
-
-        def judge(case: Case, reference: Reference) -> bool | None:
-            found = property_(case, candidate, reference).get(check)
-            if isinstance(found, Discrepancy):
-                return True if found.kind == kind else None
-            return False if found is Status.RIGHT else None
-
-        bad = [case for case, _, _ in failing]
-        if check == "memory_layout" and not start.layouts:
-            start = min((case for case in bad if case.layouts), key=lambda case: case.key, default=start)
-        return self._region_search(check, judge, until).rule(start, bad, item_cases.passed, self._beside(check))
-
-    def _beside(self, check: str) -> list[Case]:
-        """What is right beside the cases of a list: a case with meaning is no failure to reject, and what a list asks
-        of a tensor the tensor's own cases ask too.
-        """
-        if check == "rejection":
-            return [case for _, cases in (*self._runner.swept, *self._runner.drawn) for case in cases]
-        tensors = [found.tensor for _, _, found in self._runner.item_cases(check).failed] if check in RESULTS else []
-        return [case for name in dict.fromkeys(tensors) if name for case in self._runner.item_cases(name).passed]
-
-    def refused_where(self, check: str, until: float) -> Rule | None:
-        """Where the candidate refuses; None if no rule says it."""
-        property_, candidate = OTHERS.get(check, tensors), self._runner.candidate
-        item_cases = self._runner.item_cases(check)
-
-        def judge(case: Case, reference: Reference) -> bool | None:
-            found = property_(case, candidate, reference).get(check)
-            if found is Status.UNSUPPORTED:
-                return True
-            return False if found is Status.RIGHT or isinstance(found, Discrepancy) else None
-
-        accepted = [*item_cases.passed, *(case for case, _, _ in item_cases.failed)]
-        start = min(item_cases.refused, key=lambda case: case.key)
-        return self._region_search(check, judge, until).rule(start, item_cases.refused, accepted)
-
-    def _region_search(self, check: str, judge: Callable[[Case, Reference], bool | None], until: float) -> RegionSearch:
-        return RegionSearch(
-            self._runner.references,
-            judge,
-            seed=self._runner.seed,
-            seconds=max(0.0, until - now()),
-            arranged=check == "memory_layout",
-            closed=check == "rejection",
-        )
-
-    def _named(self, until: float) -> dict[str, tuple[Mistake, ...]]:
-        """The mistakes that explain the tensors of this runner, by the tensor, whatever was asked for before."""
-        named: dict[str, tuple[Mistake, ...]] = {}
-        for tensor in self._runner.checks:
-            item_cases = self._runner.item_cases(tensor) if tensor not in OTHERS else ItemCases()
-            for kind in dict.fromkeys(found.kind for _, _, found in item_cases.failed):
-                found = self._of_tensor(tensor, kind, until)
-                named[tensor] = (*named.get(tensor, ()), *found.mistakes)
-        return named
-
-    def _inexact(self, until: float) -> dict[str, Inexact]:
-        """The tensors of this runner that are right but for their rounding."""
-        inexact = {}
-        for tensor in self._runner.checks:
-            failing = _failing(self._runner.item_cases(tensor), "value") if tensor not in OTHERS else []
-            sentence = self._of_tensor(tensor, "value", until).inexact if failing else None
-            if sentence is not None:
-                inexact[tensor] = Inexact(sentence, max(map(error_of, failing)))
-        return inexact
-
-    def _of_tensor(self, tensor: str, kind: Kind, until: float) -> Diagnosis:
-        """What explains a tensor's own item, by the cases that were judged if it has not been explained before."""
-        item_cases = self._runner.item_cases(tensor)
-        failing = _failing(item_cases, kind)
-        return self._diagnosis(tensor, kind, min(failing, key=lambda entry: entry[0].key), failing, item_cases, until)
-
-    def _reduced(
-        self, case: Case, reference: Reference, fails: Callable[[Reference, Case], bool], until: float
-    ) -> tuple[Case, bool]:
+    def _reduced(self, case: Case, reference: Reference, tried: _Tried, until: float) -> tuple[Case, bool]:
         """The case made smaller: first as few arrays as possible in another layout, then the rest, in those layouts."""
         for name in list(case.layouts):
             fewer = {other: layout for other, layout in case.layouts.items() if other != name}
             trial = replace(case, layouts=fewer)
-            if fewer and fails(reference, trial):
+            if fewer and tried.fails(reference, trial):
                 case = trial
-        return reduced(case, partial(fails, reference), self._runner.layer, reference.space, until)
+        return reduced(case, partial(tried.fails, reference), self._runner.layer, reference.space, until)
 
-    def _in_layouts(self, case: Case, reference: Reference, fails: Callable[[Reference, Case], bool]) -> Case:
+    def _in_layouts(self, case: Case, reference: Reference, tried: _Tried) -> Case:
         """The arrangement in which a case fails that was found without one."""
-        return next(
-            (trial for trial in arrangements(case, self._runner.candidate, reference) if fails(reference, trial)), case
-        )
+        trials = arrangements(case, self._runner.candidate, reference)
+        return next((trial for trial in trials if tried.fails(reference, trial)), case)
 
-    def _smaller_listed(self, check: str, case: Case) -> tuple[bool, int]:
+    def _smaller_listed(self, failure: Failure, case: Case) -> tuple[bool, int]:
         """A list is judged whole and begins with the smallest that there are."""
         size = case.configuration.size
-        smaller = [other for _, other in self._runner.asked(check) if other.configuration.size < size]
+        asked = self._runner.asked(failure.item.check)
+        smaller = [other for _, other in asked if other.configuration.size < size]
         return not smaller, len(smaller)
 
-    def _search(self, check: str) -> Search:
-        other = check in OTHERS
-        key = check if other else ""  # tensors share one search
-        if key not in self._searches:
-            property_, candidate = OTHERS[check] if other else tensors, self._runner.candidate
-            profile = self._runner.profile
-            self._searches[key] = Search(
+    def _search(self, failure: Failure) -> Search:
+        property_, profile = failure.property_, self._runner.profile
+        # Tensors share one search.
+        if property_.name not in self._searches:
+            self._searches[property_.name] = Search(
                 self._runner.references,
-                lambda case, reference: property_(case, candidate, reference),
+                lambda case, reference: property_.judge(case, self._runner.candidate, reference),
                 profile.search_cases,
                 profile.search_seconds,
             )
-        return self._searches[key]
+        return self._searches[property_.name]
+
+    # Why it fails
+
+    def _diagnosis(self, failure: Failure, smallest: FailedCase, until: float) -> Diagnosis:
+        key = failure.item.check, failure.kind
+        if key not in self._diagnoses:
+            self._diagnoses[key] = self._diagnosed(failure, smallest, until)
+        return self._diagnoses[key]
+
+    def _diagnosed(self, failure: Failure, smallest: FailedCase, until: float) -> Diagnosis:
+        property_, runner = failure.property_, self._runner
+        others = [entry for entry in failure.smallest_first if entry.case is not smallest.case]
+        passed, beside = [*failure.passed], list[FailedCase]()
+        beyond = property_.judges_results and failure.item.check not in runner.tensors
+        named = self._named(until) if property_.compares_calls or beyond else {}
+        known: Sequence[Mistake] | None = None
+        if failure.kind in OF_NUMBERS:
+            kinds = (*OF_NUMBERS, "crash")
+            beside = [
+                entry
+                for entry in failure.cases.failed
+                if entry.discrepancy.kind in kinds and entry.discrepancy.kind != failure.kind
+            ]
+        tensor = smallest.discrepancy.tensor
+        if beyond and tensor is not None:
+            own = runner.item_cases(tensor)
+            known = named.get(tensor, ()) if own.failed else None
+            passed += own.passed
+        references = {reference.space.rank: reference for reference in runner.references}
+        by_size = sorted(passed, key=lambda case: case.configuration.size)
+        passing = [(case, references[case.configuration.rank]) for case in by_size]
+        evidence = Evidence(failure.item.check, property_, failure.candidate, [smallest, *others], passing, beside)
+        compares = property_.compares_calls or (property_.in_memory_layouts and runner.tensors_judged)
+        inexact = self._inexact(until) if compares else {}
+        return diagnose(evidence, named, known, until, inexact)
+
+    def _tensor_failures(self) -> Iterator[Failure]:
+        """The failures of the tensors, whatever was asked for before."""
+        for item in self._runner.items:
+            if item.check in self._runner.tensors:
+                failed = self._runner.item_cases(item.check).failed
+                for kind in dict.fromkeys(entry.discrepancy.kind for entry in failed):
+                    yield failure(self._runner, item, kind)
+
+    def _named(self, until: float) -> dict[str, tuple[Mistake, ...]]:
+        """The mistakes that explain the tensors, by the tensor."""
+        named: dict[str, tuple[Mistake, ...]] = {}
+        for each in self._tensor_failures():
+            found = self._diagnosis(each, each.smallest, until)
+            tensor = each.item.check
+            named[tensor] = (*named.get(tensor, ()), *found.mistakes)
+        return named
+
+    def _inexact(self, until: float) -> dict[str, Inexact]:
+        """The tensors that are right but for their rounding."""
+        inexact = {}
+        for each in self._tensor_failures():
+            if each.kind == "value":
+                sentence = self._diagnosis(each, each.smallest, until).inexact
+                if sentence is not None:
+                    inexact[each.item.check] = Inexact(sentence, max(map(error_of, each.failed)))
+        return inexact
+
+    # Where it fails
+
+    def _rule(self, failure: Failure, start: Case, until: float) -> Rule | None:
+        """Where the item fails in this kind; None if no rule says it."""
+        property_, check = failure.property_, failure.item.check
+
+        def judge(case: Case, reference: Reference) -> bool | None:
+            found = property_.judge(case, failure.candidate, reference).get(check)
+            if isinstance(found, Discrepancy):
+                return True if found.kind == failure.kind else None
+            return False if found is Status.RIGHT else None
+
+        bad = [entry.case for entry in failure.failed]
+        if property_.in_memory_layouts and not start.layouts:
+            start = min((case for case in bad if case.layouts), key=lambda case: case.key, default=start)
+        search = RegionSearch(
+            self._runner.references,
+            judge,
+            seed=self._runner.seed,
+            seconds=max(0.0, until - now()),
+            arranged=property_.in_memory_layouts,
+            closed=property_.takes_invalid_cases,
+        )
+        return search.rule(start, bad, failure.passed, self._beside(failure))
+
+    def _beside(self, failure: Failure) -> list[Case]:
+        """What is right beside the cases of a list: a case with meaning is no failure to reject, and what a list asks
+        of a tensor the tensor's own cases ask too.
+        """
+        runner = self._runner
+        if failure.property_.takes_invalid_cases:
+            return [case for _, cases in (*runner.swept, *runner.drawn) for case in cases]
+        if not failure.property_.judges_results or not failure.property_.is_listed:
+            return []
+        tensors = dict.fromkeys(entry.discrepancy.tensor for entry in failure.cases.failed)
+        return [case for name in tensors if name for case in runner.item_cases(name).passed]
 
 
-def _failing(item_cases: ItemCases, kind: Kind) -> list[Failing]:
-    return [entry for entry in item_cases.failed if entry[2].kind == kind]
+class _Tried:
+    """Asks whether a failure shows in further cases, and keeps what was found there."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+        self.found: dict[Case, Discrepancy] = {}
+
+    def fails(self, reference: Reference, case: Case) -> bool:
+        """Whether the item fails in the same kind."""
+        failure = self._failure
+        judged = failure.property_.judge(case, failure.candidate, reference).get(failure.item.check)
+        if isinstance(judged, Discrepancy) and judged.kind == failure.kind:
+            self.found[case] = judged
+            return True
+        return False
 
 
-def _size(case: Case) -> tuple[int, int]:
-    return case.configuration.size
+def _shown(
+    failure: Failure,
+    smallest: FailedCase,
+    *,
+    proved: bool = False,
+    smaller_cases: int = 0,
+    steady: bool = True,
+    plain: bool = False,
+    diagnosis: Diagnosis | None = None,
+    rule: Rule | None = None,
+    unexplained: str | None = None,
+) -> Counterexample:
+    """A failure by one of its cases, with what was found out about it."""
+    case, reference, found = smallest
+    if case.flaw is not None:
+        flaws = [flaw for entry in failure.failed if (flaw := entry.case.flaw) is not None and flaw != case.flaw]
+        message = found.message + _also(list(dict.fromkeys(flaw.words for flaw in flaws)))
+    else:
+        reference.confirm(case)
+        message = in_words(failure.item.check, found.message, failure.failed, failure.candidate)
+    diagnosis = diagnosis or Diagnosis()
+    return Counterexample(
+        replace(found, message=message),
+        case,
+        reference,
+        proved=proved,
+        smaller_cases=smaller_cases,
+        region=None if rule is None else rule.words,
+        failed=len(failure.failed) if rule is None else rule.failed,
+        passed=len(failure.passed) if rule is None else rule.passed,
+        inside=0 if rule is None else rule.inside,
+        configurations=rule is not None and rule.configurations,
+        steady=steady,
+        plain=plain,
+        diagnosis=diagnosis.sentences,
+        step=diagnosis.step,
+        site=diagnosis.site,
+        unexplained=unexplained,
+    )
+
+
+def _refusal(judged: Judged, discrepancy: Discrepancy) -> Counterexample:
+    """The failure of a layer that refused everything, shown on the first case that it refused."""
+    part, refused = judged.part, judged.cases.refused
+    configuration = min((case.configuration for case in refused), key=lambda c: c.size)
+    reference = next(one for one in part.references if one.space.rank == configuration.rank)
+    case = next(iter(part.layer.fills(configuration, reference.space)))
+    return Counterexample(discrepancy, case, reference, False, 0, EVERYWHERE, len(refused), 0)
+
+
+def _why_unjudged(item: Item, counts: Counter[Status]) -> str:
+    if counts[Status.UNJUDGED]:
+        return f"in all {counts[Status.UNJUDGED]} cases rounding could hide a fault in {item.check}"
+    if counts[Status.LEFT_OUT]:
+        return f"in every case a call fails before {item.check} is asked, or plain cases are wrong in the same way"
+    return f"no case asks for {item.check}"
 
 
 def _also(flaws: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a rule is held against: the cases that were judged, and further ones that decide between rules."""
+"""Finds where an item fails: judges further cases that decide between candidate rules."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS
 from backproof.conformance.explaining.budget import now
 from backproof.conformance.explaining.rules import (
     SOMEHOW_EVERYWHERE,
-    Candidate,
     Rule,
+    RuleCandidate,
     Table,
     Vocabulary,
     features_of,
@@ -24,42 +24,42 @@ from backproof.conformance.spec import memory_layouts as layouts
 from backproof.conformance.spec.case import Array, Case, Configuration, rounded
 from backproof.conformance.spec.tape import Tape
 
-#: Whether a case fails, None: that cannot be said of it.
+#: Whether a case fails; None where it does not count.
 Judge = Callable[[Case, Reference], bool | None]
 Key = tuple[object, ...]
 
-#: So many of the cases of a item_cases are looked at, of those that failed and of those that passed.
+#: The most cases of an item that are looked at, of those that failed and of those that passed.
 MOST_OF_AN_ITEM = 400
-#: Configurations among which those are found that decide between rules.
+#: The number of configurations among which to find those that decide between rules.
 POOL = 240
-#: At most so many rounds of finding rules and trying them, so many cases in each, all together.
+#: The most rounds of finding rules and trying them, cases in each, and cases in all.
 ROUNDS, OF_A_ROUND, MOST_JUDGED = 10, 40, 500
-#: So many of the first rules must stay the same.
+#: The rules at the head of the list that must stay the same,
 FIRST = 4
-#: Two rounds without a change, and the rule stands.
+#: for so many rounds, for the rule to stand.
 STEADY = 2
-#: A rule on the numbers as well may be so much longer than one that no numbers are told in.
+#: How much longer a rule may be that also has conditions on the numbers.
 MORE_FOR_NUMBERS = 2
-#: What kernels take at a time.
+#: Tile sizes of kernels.
 TILES = (4, 8, 16)
-#: Larger configurations are not asked beside the ones that failed.
+#: The most elements of a further case, unless a failing one is larger.
 LARGEST = 2000
 
 
 @dataclass
-class Evidence:
-    """Judged cases with what is said of each, and which configuration it is of."""
+class LabelledCases:
+    """Judged cases, each with its facts and whether it failed."""
 
     vocabulary: Vocabulary
     cases: list[Case] = field(default_factory=list)
     failed: list[bool] = field(default_factory=list)
     facts: list[Mapping[str, bool | int | float]] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
-    #: Whether it is one of the item's own, which are counted, or stands beside them.
+    #: Whether the case is one of the item's own, which are counted.
     own: list[bool] = field(default_factory=list)
 
     def add(self, case: Case, failed: bool, *, own: bool = True) -> None:
-        """Takes one case."""
+        """Adds one case."""
         self.own.append(own)
         facts = self.vocabulary.facts(case)
         if not self.facts:
@@ -69,7 +69,10 @@ class Evidence:
         self.facts.append(facts)
 
     def of_configurations(self) -> tuple[list[int], Array]:
-        """A case of each configuration, and whether it failed with any numbers; those that passed with dense ones."""
+        """A case of each configuration, and whether the configuration failed with any numbers.
+
+        A configuration counts as passed only if it was judged with dense numbers.
+        """
         found: dict[Key, int] = {}
         dense: set[Key] = set()
         for k, case in enumerate(self.cases):
@@ -83,14 +86,14 @@ class Evidence:
 
 
 def key_of(case: Case) -> Key:
-    """What is one configuration: everything but the numbers."""
+    """What identifies a configuration: everything except the numbers."""
     configuration = case.configuration
     flawed = (case.flaw, *configuration.shapes.values()) if case.flaw else ()
     return (configuration.rank, *configuration.parameters.values(), *case.layouts.items(), *flawed)
 
 
 def is_dense(case: Case) -> bool:
-    """Whether few numbers are 0 and few arrays hold one number alone: hardly a fault hides behind such numbers."""
+    """Whether few numbers are 0 and no array is constant: such numbers hide hardly any fault."""
     for name, a in case.arrays.items():
         if a is None or name in case.layouts or not a.size:
             continue
@@ -100,7 +103,7 @@ def is_dense(case: Case) -> bool:
 
 
 def dense(reference: Reference, configuration: Configuration, generator: np.random.Generator) -> Case | None:
-    """The configuration with normal numbers, the states positive; None where that has no meaning."""
+    """The configuration with normally distributed numbers, positive in the state; None where that has no meaning."""
     state = reference.layer.contract.state
     arrays: dict[str, Array | None] = {}
     for name, shape in configuration.shapes.items():
@@ -113,10 +116,10 @@ def dense(reference: Reference, configuration: Configuration, generator: np.rand
 
 
 class RegionSearch:
-    """Finds the rule of one item's failures by asking more cases: those that some of the shortest rules disagree on.
+    """Finds the rule of one item's failures by judging further cases: those on which the shortest rules disagree.
 
-    `decks` is given where cases are asked in memory layouts. A list of cases that is judged whole is `closed`: nothing
-    is asked beside it.
+    `arranged`: the item's cases have memory layouts. `closed`: the item has a fixed list of cases, and no others are
+    judged.
     """
 
     def __init__(
@@ -134,12 +137,12 @@ class RegionSearch:
         self._generator = np.random.Generator(np.random.PCG64(seed))
         self._layer = references[0].layer
         self._arranged, self._closed = arranged, closed
-        self.evidence = Evidence(Vocabulary(self._layer))
+        self.labelled = LabelledCases(Vocabulary(self._layer))
         self.asked = 0
         self._pool: list[Case] = []
         self._pool_facts: list[Mapping[str, bool | int | float]] = []
 
-    # --- what is asked ---
+    # --- judging further cases ---
 
     def _open(self) -> bool:
         return not self._closed and self.asked < MOST_JUDGED and now() < self._until
@@ -150,11 +153,11 @@ class RegionSearch:
         self.asked += 1
         failed = self._judge(case, self._references[case.configuration.rank])
         if failed is not None:
-            self.evidence.add(case, failed)
+            self.labelled.add(case, failed)
         return failed
 
     def _ask_configuration(self, case: Case) -> None:
-        """With the first of the fixed fills and with dense numbers, until it fails."""
+        """Judges it with the first of the fixed fills and with dense numbers, until it fails."""
         reference = self._references[case.configuration.rank]
         for trial in self._filled(reference, case):
             if self._ask(trial):
@@ -175,7 +178,7 @@ class RegionSearch:
             elif (laid := layouts.arranged(trial, case.layouts, reference.layer.has_meaning)).layouts == case.layouts:
                 yield laid
 
-    # --- configurations to ask ---
+    # --- which configurations ---
 
     def _build(self, parameters: Mapping[str, int], rank: int) -> Configuration | None:
         reference = self._references[rank]
@@ -183,7 +186,7 @@ class RegionSearch:
         return found if found is not None and found.elements <= max(LARGEST, self._largest) else None
 
     def _neighbours(self, case: Case) -> Iterator[Configuration | None]:
-        """One parameter another, and two of them neutral."""
+        """Configurations with one parameter changed, or two at their base values."""
         parameters, rank = case.configuration.parameters, case.configuration.rank
         base = self._layer.base(self._references[rank].space)
         for name, value in parameters.items():
@@ -197,7 +200,7 @@ class RegionSearch:
             yield self._build({**parameters, one: base[one], second: base[second]}, rank)
 
     def _multiples(self, case: Case) -> Iterator[Configuration | None]:
-        """One size the next multiples of what kernels take at a time: few cases have those by chance."""
+        """Configurations with one size at the next multiples of tile sizes, which few cases have by chance."""
         parameters, rank = case.configuration.parameters, case.configuration.rank
         for name, value in parameters.items():
             sizes = [tile * (value // tile + step) for tile in TILES for step in (1, 2)] if value > 3 else []
@@ -205,7 +208,7 @@ class RegionSearch:
                 yield self._build({**parameters, name: size}, rank)
 
     def _edges(self, case: Case) -> None:
-        """How small each size can be for the case still to fail."""
+        """Judges how small each size can become with the case still failing."""
         parameters, rank = case.configuration.parameters, case.configuration.rank
         base = self._layer.base(self._references[rank].space)
         for name, value in parameters.items():
@@ -215,9 +218,9 @@ class RegionSearch:
                 found = self._build({**parameters, name: middle}, rank)
                 if found is None:
                     break
-                before = len(self.evidence.cases)
+                before = len(self.labelled.cases)
                 self._ask_configuration(replace(case, configuration=found))
-                if any(self.evidence.failed[before:]):
+                if any(self.labelled.failed[before:]):
                     high = middle
                 else:
                     low = middle
@@ -227,7 +230,7 @@ class RegionSearch:
         return reference.layer.build(self._layer.base(reference.space), reference.space) or like.configuration
 
     def _mixed(self, one: Case, other: Case) -> Configuration | None:
-        """Some parameters of the one, the rest of the other."""
+        """Some parameters of the one case, the rest of the other."""
         first, second = one.configuration, other.configuration
         if first.rank != second.rank:
             return None
@@ -239,9 +242,9 @@ class RegionSearch:
         return self._build(mixed, first.rank)
 
     def _fill_pool(self, start: Case) -> None:
-        """Configurations beside those that failed, between those and others, and drawn ones; each once."""
-        bad = [case for case, failed in zip(self.evidence.cases, self.evidence.failed, strict=True) if failed]
-        good = [case for case, failed in zip(self.evidence.cases, self.evidence.failed, strict=True) if not failed]
+        """Configurations near those that failed, mixtures of failed and other ones, and drawn ones; each once."""
+        bad = [case for case, failed in zip(self.labelled.cases, self.labelled.failed, strict=True) if failed]
+        good = [case for case, failed in zip(self.labelled.cases, self.labelled.failed, strict=True) if not failed]
         pool: list[Configuration | None] = list(self._neighbours(start))
         for _ in range(2):
             pool += self._neighbours(bad[int(self._generator.integers(len(bad)))])
@@ -252,7 +255,7 @@ class RegionSearch:
             for _ in range(POOL // 2):
                 drawn = reference.layer.draw(Tape(self._generator.bytes(CONFIGURATION)), reference.space)
                 pool.append(drawn if drawn.elements <= max(LARGEST, self._largest) else None)
-        seen = {key_of(case) for case in self.evidence.cases}
+        seen = {key_of(case) for case in self.labelled.cases}
         state = self._layer.contract.state
         for configuration in pool:
             if configuration is None:
@@ -264,10 +267,10 @@ class RegionSearch:
             if key not in seen and (case.layouts or not self._arranged):
                 seen.add(key)
                 self._pool.append(case)
-                self._pool_facts.append(self.evidence.vocabulary.facts(case, numbers=False))
+                self._pool_facts.append(self.labelled.vocabulary.facts(case, numbers=False))
 
     def _in_some_layout(self, case: Case, bad: Sequence[Case], state: Sequence[str]) -> Case:
-        """One array in any layout, or as in a case that failed."""
+        """The case with one array in any layout, or in the layouts of a case that failed."""
         reference = self._references[case.configuration.rank]
         case = next(fill for fill in reference.layer.fills(case.configuration, reference.space))
         like = bad[int(self._generator.integers(len(bad)))]
@@ -284,17 +287,17 @@ class RegionSearch:
     def rule(
         self, start: Case, failed: Sequence[Case], passed: Sequence[Case], beside: Sequence[Case] = ()
     ) -> Rule | None:
-        """The shortest rule that nothing contradicts; `start` is the smallest case that fails.
+        """The shortest rule that no case contradicts; `start` is the smallest failing case.
 
-        The cases `beside` are right and none of the item's own: the rule is held against them, and does not count them.
+        The cases `beside` are right but not the item's own: the rule must exclude them, and does not count them.
         """
         self._largest = start.configuration.elements
         for case in _some(failed):
-            self.evidence.add(case, True)
+            self.labelled.add(case, True)
         for case in _some(passed):
-            self.evidence.add(case, False)
+            self.labelled.add(case, False)
         for case in _some(beside):
-            self.evidence.add(case, False, own=False)
+            self.labelled.add(case, False, own=False)
         if not self._closed:
             self._ask_configuration(start)
             for configuration in self._neighbours(start):
@@ -303,8 +306,8 @@ class RegionSearch:
             for configuration in self._multiples(start):
                 if configuration is not None:
                     self._ask_configuration(self._placed(configuration, start))
-            if all(self.evidence.failed):
-                # Before it is said to fail everywhere the plainest configurations are asked.
+            if all(self.labelled.failed):
+                # Before saying that it fails everywhere, judge the plainest configurations.
                 plainest = replace(start, configuration=self._plainest(start), layouts=start.layouts)
                 for configuration in self._neighbours(plainest):
                     if configuration is not None and self.asked < MOST_JUDGED // 2:
@@ -322,46 +325,46 @@ class RegionSearch:
             self._try(found, of_configurations)
         rule = self._best()
         if rule is not None and not rule.holds(start):
-            # What is shown is no exception.
-            self.evidence.add(start, True)
+            # The case that is shown must not be an exception.
+            self.labelled.add(start, True)
             rule = self._best()
         return rule
 
     def _best(self) -> Rule | None:
         found, of_configurations = self._candidates()
-        return self._told(found[0], of_configurations) if found else None
+        return self._rule_of(found[0], of_configurations) if found else None
 
     def _placed(self, configuration: Configuration, like: Case) -> Case:
         case = Case(configuration, like.dtype, like.arrays)
         return replace(case, layouts=like.layouts)
 
-    def _candidates(self) -> tuple[list[Candidate], bool]:
-        """The shortest rules, on cases if nothing contradicts them there, else on configurations; or the narrowest."""
-        evidence = self.evidence
-        chosen, failed = evidence.of_configurations()
-        table = Table([evidence.facts[k] for k in chosen])
-        plain = [f for f in features_of(table, failed, frozenset(evidence.numbers)) if not f.of_numbers]
+    def _candidates(self) -> tuple[list[RuleCandidate], bool]:
+        """The shortest rules, of cases if no case contradicts them, else of configurations; or the narrowest."""
+        labelled = self.labelled
+        chosen, failed = labelled.of_configurations()
+        table = Table([labelled.facts[k] for k in chosen])
+        plain = [f for f in features_of(table, failed, frozenset(labelled.numbers)) if not f.of_numbers]
         found = shortest(plain, table, failed)
         found = [candidate for candidate in found if len(candidate.features) < 2 or not self._closed]
-        everything, outcome = Table(evidence.facts), np.array(evidence.failed, bool)
+        everything, outcome = Table(labelled.facts), np.array(labelled.failed, bool)
         if found and not (found[0].holds(everything) & ~outcome).any():
             return found, False
-        more = features_of(everything, outcome, frozenset(evidence.numbers))
+        more = features_of(everything, outcome, frozenset(labelled.numbers))
         if self._closed:
-            # The numbers of a list are the same in all of its cases, but for their shapes.
+            # All cases of a list have the same numbers, except for their shapes.
             more = [feature for feature in more if not feature.of_numbers]
         exact = shortest(more, everything, outcome)
         exact = [candidate for candidate in exact if len(candidate.features) < 2 or not self._closed]
         if exact and (not found or exact[0].length <= found[0].length + MORE_FOR_NUMBERS):
             return exact, False
         if self._closed:
-            # Of a few cases some pair of things can always be said that tells them apart.
+            # Some pair of conditions can always separate a few cases.
             return found, True
         found = found or narrowest(plain, table, failed)
         return (found, True) if found else (narrowest(more, everything, outcome), False)
 
-    def _try(self, found: Sequence[Candidate], of_configurations: bool) -> None:
-        """Asks what the candidates disagree on, and where the first of them may be wrong."""
+    def _try(self, found: Sequence[RuleCandidate], of_configurations: bool) -> None:
+        """Judges cases on which the candidate rules disagree, and some on which the first may be wrong."""
         if not found:
             self._ask_again()
             return
@@ -387,15 +390,15 @@ class RegionSearch:
             self._ask_again()
 
     def _ask_again(self) -> None:
-        """Configurations that passed, with other dense numbers."""
-        chosen, failed = self.evidence.of_configurations()
-        passed = [self.evidence.cases[k] for k, bad in zip(chosen, failed, strict=True) if not bad]
+        """Judges configurations that passed again, with other dense numbers."""
+        chosen, failed = self.labelled.of_configurations()
+        passed = [self.labelled.cases[k] for k, bad in zip(chosen, failed, strict=True) if not bad]
         for k in self._generator.permutation(len(passed))[:OF_A_ROUND]:
             self._ask_configuration(passed[int(k)])
 
     def _other_numbers(self) -> Iterator[Case]:
-        """Cases that failed and that passed, with drawn numbers, and with one array changed."""
-        cases, generator = self.evidence.cases, self._generator
+        """Judged cases with drawn numbers, and with one array changed."""
+        cases, generator = self.labelled.cases, self._generator
         state = self._layer.contract.state
         for k in generator.permutation(len(cases))[: OF_A_ROUND // 2]:
             case = cases[int(k)]
@@ -415,17 +418,17 @@ class RegionSearch:
                 if reference.layer.has_meaning(trial):
                     yield trial
 
-    def _told(self, candidate: Candidate, of_configurations: bool) -> Rule:
-        evidence = self.evidence
+    def _rule_of(self, candidate: RuleCandidate, of_configurations: bool) -> Rule:
+        labelled = self.labelled
         if of_configurations:
-            chosen, failed = evidence.of_configurations()
+            chosen, failed = labelled.of_configurations()
         else:
-            chosen, failed = list(range(len(evidence.cases))), np.array(evidence.failed, bool)
-        own = np.array([evidence.own[k] for k in chosen], bool)
-        chosen, failed = [k for k in chosen if evidence.own[k]], failed[own]
-        vocabulary = evidence.vocabulary
+            chosen, failed = list(range(len(labelled.cases))), np.array(labelled.failed, bool)
+        own = np.array([labelled.own[k] for k in chosen], bool)
+        chosen, failed = [k for k in chosen if labelled.own[k]], failed[own]
+        vocabulary = labelled.vocabulary
         count = int(failed.sum())
-        inside = int((candidate.holds(Table([evidence.facts[k] for k in chosen])) & ~failed).sum())
+        inside = int((candidate.holds(Table([labelled.facts[k] for k in chosen])) & ~failed).sum())
 
         def holds(case: Case) -> bool:
             return bool(candidate.holds(Table([vocabulary.facts(case)]))[0])
@@ -435,6 +438,6 @@ class RegionSearch:
 
 
 def _some(cases: Sequence[Case]) -> Sequence[Case]:
-    """So many of them, evenly spread."""
+    """At most MOST_OF_AN_ITEM of them, evenly spread."""
     step = -(-len(cases) // MOST_OF_AN_ITEM)
     return cases[:: max(1, step)]

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
+from backproof.conformance.judging.properties import property_of
 
 #: Kinds of a wrong forward that its backward inherits: where it raises, no backward is asked.
 INHERITED = ("value", "shape", "dtype", "nonfinite")
-#: Items that fail only where one of the tensors in them is wrong itself.
-TIED = ("identities", "relations")
 
 #: Sentences of a diagnosis without the tensor that they are said of.
 Cause = frozenset[str]
@@ -123,7 +122,7 @@ class Ledger:
 
     def _consequence(self, verdict: ItemResult) -> Consequence | None:
         """A tensor in it fails in its own item, in the configuration in which this item fails."""
-        if verdict.item.check not in TIED or len(verdict.counterexamples) != 1:
+        if not property_of(verdict.item.check).follows_tensors or len(verdict.counterexamples) != 1:
             return None
         (found,) = verdict.counterexamples
         discrepancy = found.discrepancy

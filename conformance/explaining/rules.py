@@ -1,4 +1,4 @@
-"""Where it fails: the shortest rule that separates the cases that failed from those that passed."""
+"""Finds the shortest rule that separates the cases that failed from those that passed."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.traits import NONE, Facts, general
 
 EVERYWHERE = "every case"
-#: Where every configuration fails, though not with any numbers.
+#: Every configuration fails, for some values of its arrays but not all.
 SOMEHOW_EVERYWHERE = "every configuration"
-#: A rule says at most so many things.
+#: The most conditions in a rule.
 LONGEST = 3
-#: So many rules of the same length are kept, the plainest first.
+#: The most rules of the same length that are kept, the plainest first.
 MOST_RULES = 24
-#: So many features are put together in twos and threes, the plainest first.
+#: The most features that are combined in twos and threes, the plainest first.
 MOST_FEATURES = 240
-#: Each thing that a rule says must decide at least so many of the cases alone, where there are many.
+#: Each condition of a rule must alone decide at least SUPPORT cases, where there are MANY.
 SUPPORT, MANY = 3, 40
-#: Of what lies where the failures lie, at most this share may have passed, and a further thing must be worth that much.
+#: Where no rule is exact: the largest share of passed cases inside a rule, and what each further condition must save.
 MOST_INSIDE, OF_A_THING = 0.5, 0.08
 DIVISORS = (2, 4, 8, 16, 32)
 
-#: How plain a condition is: on the configuration, a size above 1, another size, a multiple, a number.
+#: How far from plain a condition is: a named one, a size above 1, a threshold, a multiple, one on the numbers.
 _NAMED, _SEVERAL, _THRESHOLD, _MULTIPLE, _OF_NUMBERS = 0.0, 0.2, 0.45, 0.55, 0.5
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One thing that a rule may say. `holds` reads it off a table, for every case at once.
+    """One condition that a rule may contain. `holds` evaluates it for every case of a table at once.
 
-    `length` is the number of things that it says, `weight` how far from plain it is.
+    `length` counts the conditions that it stands for, `weight` says how far from plain it is. `of_numbers`: it is about
+    the values in the arrays, not about the configuration.
     """
 
     words: str
@@ -47,11 +48,11 @@ class Feature:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, in words and as a predicate, and how many pieces of evidence it was held against.
+    """A rule, in words and as a predicate, with the counts that support it.
 
-    It holds for all of the `failed`, and for none of the `passed` but those `inside`: where there are any it says only
-    where the failures lie, not that every case there fails. They are cases; where `configurations` is True they are
-    configurations, one of which failed if it did with any numbers.
+    It holds for all of the `failed` cases, and for `inside` of those that `passed`: if there are any, the rule only
+    says where the failures lie. With `configurations` the counts are of configurations, which fail if any of their
+    cases does.
     """
 
     words: str
@@ -63,25 +64,25 @@ class Rule:
 
 
 class Vocabulary:
-    """What may be said of a layer's cases; of one configuration it is worked out once."""
+    """All facts about a layer's cases; those of a configuration are computed once."""
 
     def __init__(self, layer: Layer) -> None:
         self._layer, self._traits = layer, layer.traits() or NONE
         self._known: dict[Configuration, dict[str, Any]] = {}
 
     def facts(self, case: Case, *, numbers: bool = True) -> Facts:
-        """All that is said of a case. A trait that has no meaning in it is left out."""
+        """All facts about a case; those that make no sense for it are left out."""
         configuration = case.configuration
         if configuration not in self._known:
             cells = self._layer.cells.items()
             found: dict[str, Any] = {name: bool(_tried(holds, configuration, False)) for name, holds in cells}
             self._known[configuration] = found | _tried(self._traits.configuration, configuration, {})
-        facts: dict[str, Any] = dict(general(case)) | self._known[configuration]
+        facts: dict[str, Any] = dict(general(case, self._layer.contract)) | self._known[configuration]
         return facts | _tried(self._traits.numbers, case, {}) if numbers else facts
 
 
 def _tried(function: Callable[[Any], Any], argument: Any, otherwise: Any) -> Any:
-    """What the function says; of cases without meaning a page need not know anything."""
+    """The function's value; it may fail for cases without meaning."""
     try:
         return function(argument)
     except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
@@ -89,7 +90,7 @@ def _tried(function: Callable[[Any], Any], argument: Any, otherwise: Any) -> Any
 
 
 class Table:
-    """The facts of many cases, by name: an array with an entry for each case, NaN where it is not said of it."""
+    """The facts of many cases, by name: an array with an entry for each case, NaN where the case lacks the fact."""
 
     def __init__(self, facts: Sequence[Facts]) -> None:
         self.size = len(facts)
@@ -112,9 +113,9 @@ class Table:
 
 
 def features_of(table: Table, failed: Array, numbers: frozenset[str] = frozenset()) -> list[Feature]:
-    """Everything that can be said of these cases; thresholds lie between those that failed and those that passed.
+    """All conditions on these cases; thresholds lie between the cases that failed and those that passed.
 
-    `numbers` are the names of what is said of the numbers in the arrays.
+    `numbers` are the names of the facts about the numbers in the arrays.
     """
     found: list[Feature] = []
     count = max(1, len(table.kinds))
@@ -143,12 +144,12 @@ def _of_size(name: str, values: Array, failed: Array, plain: float, of_numbers: 
     for number in sorted(_thresholds(bad, good)):
         weight = _THRESHOLD + plain
         yield Feature(f"{name} > {number:g}", _above(name, number), 1, weight, of_numbers)
-        # Hardly any code fails on what is small and not on what is large.
+        # Code rarely fails only on small sizes.
         yield Feature(f"{name} <= {number:g}", _at_most(name, number), 2, weight, of_numbers)
 
 
 def _thresholds(bad: Array, good: Array) -> set[float]:
-    """Round numbers between the outermost that failed, or passed, and the next that did not."""
+    """Round numbers between the smallest or largest value of one side and the next one of the other."""
     found: set[float] = set()
     for one, other in ((bad, good), (good, bad)):
         one, other = one[np.isfinite(one)], other[np.isfinite(other)]
@@ -197,8 +198,8 @@ def _not_multiple(name: str, divisor: int) -> Callable[[Table], Array]:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Features that a rule puts together: all of them, or one or the other."""
+class RuleCandidate:
+    """A rule that is being tried: all of its features must hold, or, with `either`, at least one."""
 
     features: tuple[Feature, ...]
     either: bool = False
@@ -210,7 +211,7 @@ class Candidate:
 
     @property
     def length(self) -> int:
-        """How many things it says."""
+        """The number of its conditions."""
         return sum(feature.length for feature in self.features)
 
     def holds(self, table: Table) -> Array:
@@ -219,12 +220,12 @@ class Candidate:
         return np.asarray(np.logical_or.reduce(columns) if self.either else np.logical_and.reduce(columns))
 
 
-def shortest(features: Sequence[Feature], table: Table, failed: Array) -> list[Candidate]:
-    """The shortest candidates that hold on everything that failed and on nothing that passed, the plainest first."""
+def shortest(features: Sequence[Feature], table: Table, failed: Array) -> list[RuleCandidate]:
+    """The shortest rules that hold for every failed case and for no passed one, the plainest first."""
     if not failed.any():
         return []
     if failed.all():
-        return [Candidate(())]
+        return [RuleCandidate(())]
     order = sorted(features, key=lambda f: (f.length, f.weight))
     columns = np.array([f.holds(table) for f in order])
     held = columns[:, failed].all(axis=1)
@@ -240,20 +241,20 @@ def shortest(features: Sequence[Feature], table: Table, failed: Array) -> list[C
     return []
 
 
-def is_supported(candidate: Candidate, table: Table, failed: Array) -> bool:
-    """Whether each thing that a candidate says is needed for more than a chance case or two, where there are many."""
+def is_supported(candidate: RuleCandidate, table: Table, failed: Array) -> bool:
+    """Whether each feature is needed for more than a chance case or two, where there are many cases."""
     decided = failed if candidate.either else ~failed
     needed = SUPPORT if decided.sum() >= MANY else 1
     columns = np.array([f.holds(table) for f in candidate.features])[:, decided]
-    told = columns if candidate.either else ~columns
-    alone = told & (told.sum(axis=0) == 1)
+    decides = columns if candidate.either else ~columns
+    alone = decides & (decides.sum(axis=0) == 1)
     return bool((alone.sum(axis=1) >= needed).all())
 
 
-def narrowest(features: Sequence[Feature], table: Table, failed: Array) -> list[Candidate]:
-    """What holds on everything that failed, and on little that passed; the shortest for what it leaves out.
+def narrowest(features: Sequence[Feature], table: Table, failed: Array) -> list[RuleCandidate]:
+    """Rules that hold for every failed case and few passed ones, by the share of passed cases and their length.
 
-    At least half of what passed lies elsewhere, and no more of it there than what failed.
+    At least half of the passed cases lie outside, and no more of them inside than failed ones.
     """
     order = sorted((f for f in features if f.length < LONGEST), key=lambda f: (f.length, f.weight))
     columns = np.array([f.holds(table) for f in order])
@@ -262,7 +263,7 @@ def narrowest(features: Sequence[Feature], table: Table, failed: Array) -> list[
     some = [order[k] for k in np.flatnonzero(held).tolist()]
     use = _useful(some, excluded)
     some, kept = [some[k] for k in use], (~excluded[use]).astype(np.float32)
-    scored: list[tuple[float, Candidate]] = []
+    scored: list[tuple[float, RuleCandidate]] = []
     inside = kept @ kept.T
     count = int(failed.sum())
     for j, one in enumerate(some):
@@ -271,32 +272,32 @@ def narrowest(features: Sequence[Feature], table: Table, failed: Array) -> list[
             share = inside[j, k] / (count + inside[j, k])
             if share <= MOST_INSIDE and 2 * inside[j, k] <= kept.shape[1]:
                 weight = sum(f.length * OF_A_THING + 0.05 * f.weight for f in both)
-                scored.append((share + weight, Candidate(both)))
+                scored.append((share + weight, RuleCandidate(both)))
     return [candidate for _, candidate in sorted(scored, key=lambda each: each[0])[:MOST_RULES]]
 
 
-def _conjunctions(features: Sequence[Feature], excluded: Array, length: int) -> Iterator[Candidate]:
-    """Those of this length whose features together exclude every case that passed."""
+def _conjunctions(features: Sequence[Feature], excluded: Array, length: int) -> Iterator[RuleCandidate]:
+    """Rules of this length whose features together exclude every passed case."""
     lengths = np.array([f.length for f in features], int)
     for k in np.flatnonzero(excluded.all(axis=1) & (lengths == length)).tolist() if len(features) else ():
-        yield Candidate((features[k],))
+        yield RuleCandidate((features[k],))
     use = _useful(features, excluded)
     few, kept, sizes = [features[k] for k in use], ~excluded[use], lengths[use]
     if length > 1 and len(few) > 1:
         for j, k in _together(kept):
             if sizes[j] + sizes[k] == length:
-                yield Candidate((few[j], few[k]))
+                yield RuleCandidate((few[j], few[k]))
     if length > 2:
         single = np.flatnonzero(sizes == 1).tolist()
         few, kept = [few[k] for k in single], kept[single]
         for i in range(len(few)):
             rest = kept[i + 1 :][:, kept[i]]
             for j, k in _together(rest):
-                yield Candidate((few[i], few[i + 1 + j], few[i + 1 + k]))
+                yield RuleCandidate((few[i], few[i + 1 + j], few[i + 1 + k]))
 
 
 def _useful(features: Sequence[Feature], excluded: Array) -> list[int]:
-    """The plainest features, of those that exclude the same the first."""
+    """The plainest features; of those that exclude the same cases, the first."""
     seen: dict[bytes, int] = {}
     for k in range(len(features)):
         if excluded[k].any():
@@ -305,7 +306,7 @@ def _useful(features: Sequence[Feature], excluded: Array) -> list[int]:
 
 
 def _together(kept: Array) -> Iterator[tuple[int, int]]:
-    """The pairs that keep nothing in common."""
+    """The pairs of rows that keep no case in common."""
     if len(kept) < 2:
         return
     dense = kept.astype(np.float32)
@@ -314,10 +315,10 @@ def _together(kept: Array) -> Iterator[tuple[int, int]]:
     yield from zip(first.tolist(), second.tolist(), strict=True)
 
 
-def _disjunctions(order: Sequence[Feature], columns: Array, failed: Array) -> Iterator[Candidate]:
-    """Two plain features, each of which holds on nothing that passed, and one or the other on all that failed."""
+def _disjunctions(order: Sequence[Feature], columns: Array, failed: Array) -> Iterator[RuleCandidate]:
+    """Two plain features: neither holds for a passed case, and each failed case has one of them."""
     never = ~columns[:, ~failed].any(axis=1) & np.array([f.length == 1 for f in order], bool)
     features, missed = [order[k] for k in np.flatnonzero(never).tolist()], ~columns[never][:, failed]
     use = _useful(features, ~missed)
     for j, k in _together(missed[use]):
-        yield Candidate((features[use[j]], features[use[k]]), either=True)
+        yield RuleCandidate((features[use[j]], features[use[k]]), either=True)

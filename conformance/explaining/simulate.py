@@ -1,23 +1,20 @@
-"""A candidate that acts out mistakes: what the properties would say of it."""
+"""Simulates an implementation with given mistakes, to see which items it would fail."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Allocate, Candidate, Forward
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-
-if TYPE_CHECKING:
-    from backproof.conformance.judging.reference import Reference
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.results import Problem
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.results import Problem
 
 
 class Simulated(Candidate):
-    """The reference with a mistake in each of some tensors, called as the candidate is, with results in its layout."""
+    """The reference with a mistake in each of some tensors, called and laid out as the candidate is."""
 
     def __init__(self, candidate: Candidate, mistakes: Mapping[str, Mistake], reference: Reference) -> None:
         super().__init__(candidate.adapter, candidate.implementation, candidate.layer)
@@ -38,14 +35,14 @@ class Simulated(Candidate):
 
     def _tensors(self, case: Case) -> dict[str, Array]:
         right = self._reference.expected(case).tensors
-        both = dict(right)
+        tensors = dict(right)
         with np.errstate(all="ignore"):
             for tensor, mistake in self._mistakes.items():
                 given = mistake.gives(case, right)
                 if given is not None and tensor in given:
-                    both[tensor] = given[tensor]
+                    tensors[tensor] = given[tensor]
         return {
             name: self.in_layout(name, a).astype(self._reference.dtype(name))  # type: ignore[call-overload]
-            for name, a in both.items()
+            for name, a in tensors.items()
             if name == "out" or name in self.layer.contract.state or name[1:] in self.signature.arrays
         }

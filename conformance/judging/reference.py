@@ -48,9 +48,9 @@ class Reference:
         return self.layer.bounds(replace(case, integers=False), self.expected(case).tensors, self.space)
 
     def dtype(self, tensor: str) -> object:
-        """The dtype that a result must have: x's for out, for a gradient its array's."""
+        """The dtype that a result must have: the first array's for out, for a gradient its array's."""
         if tensor == "out":
-            return self.dtypes["x"]
+            return self.dtypes[self.layer.contract.arrays[0]]
         return self.dtypes[tensor if tensor in self.dtypes else tensor[1:]]
 
     def confirm(self, case: Case) -> None:

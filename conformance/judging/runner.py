@@ -1,4 +1,4 @@
-"""One part of a layer before the court, in one dtype: its cases are drawn once and judged for every item."""
+"""Judges all items of one part of a layer in one dtype, on a shared set of cases."""
 
 from __future__ import annotations
 
@@ -9,44 +9,33 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import Adapter
-from backproof.conformance.cases.coverage import cells_of
+from backproof.conformance.cases import coverage
 from backproof.conformance.cases.draw import drawn
 from backproof.conformance.cases.profile import Profile
 from backproof.conformance.cases.sweep import swept
-from backproof.conformance.explaining.budget import Budget, now
-from backproof.conformance.explaining.counterexample import Counterexample
-from backproof.conformance.explaining.rules import Rule
+from backproof.conformance.judging.item import Item
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import LISTED, OF_SOME, OTHERS, tensors
+from backproof.conformance.judging.properties import PROPERTIES, TENSORS, Property
 from backproof.conformance.judging.properties.memory_layout import refused
 from backproof.conformance.judging.reference import Reference
-from backproof.conformance.spec import memory_layouts as layouts
-from backproof.conformance.spec.case import Case, Configuration
+from backproof.conformance.spec import memory_layouts
+from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Layer, Part, Space
-from backproof.conformance.spec.results import Discrepancy, Status
+from backproof.conformance.spec.results import Status
 
-if TYPE_CHECKING:
-    from backproof.conformance.explaining.explain import Explainer
-
-#: How often each case of `memory_layout` is asked, in different layouts.
+#: How often each case that is asked in memory layouts is asked, in different ones.
 ARRANGEMENTS = 3
-#: Relations ask other shapes than the case's own: so many cases of the others are one of theirs.
-SELDOM = 3
-
-
-#: For finding out where an item's cases are refused.
-REFUSAL_SECONDS = 0.5
-
 #: Added to the seed for cases that are drawn in the place of others.
 REDRAWN = 2**64
 
 Progress = Callable[[str, int, int], None]
+#: The cases of each rank.
+Asked = tuple[tuple[Reference, tuple[Case, ...]], ...]
 
 
 class PartRunner:
@@ -60,7 +49,8 @@ class PartRunner:
         adapter: Adapter,
         profile: Profile,
         seed: int,
-        progress: Progress,
+        progress: Progress = lambda title, done, total: None,
+        properties: Mapping[str, Property] = PROPERTIES,
     ) -> None:
         implementation = adapter.implementations[layer.name]
         self.layer, self.part, self.dtype = layer, part, dtype
@@ -73,14 +63,13 @@ class PartRunner:
         )
         #: What the candidate warned of, and how often.
         self.warned: Counter[str] = Counter()
-        #: Failing cases of earlier runs, judged before all others.
+        #: Failing cases of earlier runs, by item, judged before all others.
         self.kept: Mapping[str, Sequence[Case]] = {}
         #: How often each array was judged in each memory layout, and how often from_numpy did not take it.
         self.layouts_judged: Counter[tuple[str, str]] = Counter()
         self.layouts_refused: Counter[tuple[str, str]] = Counter()
+        self._properties = properties
         self._others: dict[str, ItemCases] = {}
-        self._refusals: dict[str, Rule | None] = {}
-        self._cells: dict[Configuration, frozenset[str]] = {}
 
     @property
     def title(self) -> str:
@@ -88,22 +77,38 @@ class PartRunner:
         return f"{self.part.title}::{self.dtype}"
 
     @cached_property
+    def tensors(self) -> tuple[str, ...]:
+        """The items of the tensors."""
+        return TENSORS.items(self.layer, self.candidate.signature)
+
+    @cached_property
     def checks(self) -> tuple[str, ...]:
         """The names of the items."""
-        return (*self.layer.tensors(self.candidate.signature), *filter(self._asks, OTHERS))
+        return (*self.tensors, *(name for name, each in self._properties.items() if self._asks(each)))
 
-    def _asks(self, check: str) -> bool:
-        """Whether the layer, and what the candidate declares, has this item."""
-        if check == "rejection" and not self.candidate.adapter.settings["rejects"]:
-            return False
-        method = OF_SOME.get(check)
-        if method is not None and getattr(type(self.layer), method) is getattr(Layer, method):
-            return False
-        return check not in LISTED or any(True for reference in self.references for _ in self._listed(check, reference))
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The items."""
+        return tuple(map(self.item, self.checks))
 
-    def _listed(self, check: str, reference: Reference) -> Iterator[Case]:
-        found: Iterator[Case] = getattr(self.layer, LISTED[check])(reference.space)
-        return found
+    def item(self, check: str) -> Item:
+        """The item of this name."""
+        return Item(self.layer.name, self.part.title, self.part.spatial_dims, check, self.dtype)
+
+    def property_of(self, check: str) -> Property:
+        """The property that decides an item."""
+        return self._properties.get(check, TENSORS)
+
+    def _asks(self, property_: Property) -> bool:
+        """Whether the layer, and what the candidate declares, has the item."""
+        if not property_.is_asked(self.candidate):
+            return False
+        return not property_.is_listed or any(True for _ in self._listed(property_))
+
+    def _listed(self, property_: Property) -> Iterator[tuple[Reference, Case]]:
+        return (
+            (reference, case) for reference in self.references for case in property_.cases(self.layer, reference.space)
+        )
 
     def admits(self, case: Case) -> bool:
         """Whether a swept, drawn or listed case is asked at all: every one is."""
@@ -111,10 +116,10 @@ class PartRunner:
 
     def item_cases(self, check: str) -> ItemCases:
         """What became of the cases of an item."""
-        if check not in OTHERS:
+        if check in self.tensors:
             return self._tensors[check]
         if check not in self._others:
-            self._others[check] = self._heard(check)
+            self._others[check] = self._judged(check)
         return self._others[check]
 
     @property
@@ -123,80 +128,78 @@ class PartRunner:
         return "_tensors" in vars(self)
 
     @cached_property
-    def swept(self) -> tuple[tuple[Reference, tuple[Case, ...]], ...]:
+    def swept(self) -> Asked:
         """The smallest-first sweep: for each rank."""
-        profile = self.profile
         return tuple(
-            (reference, tuple(filter(self.admits, swept(self.layer, reference.space, profile))))
+            (reference, tuple(filter(self.admits, swept(self.layer, reference.space, self.profile))))
             for reference in self.references
         )
 
     @cached_property
-    def drawn(self) -> tuple[tuple[Reference, tuple[Case, ...]], ...]:
+    def drawn(self) -> Asked:
         """The cases that Hypothesis drew, for each rank."""
         return tuple(
-            (
-                reference,
-                tuple(filter(self.admits, drawn(self.layer, reference.space, self.profile.examples, self.seed))),
-            )
-            for reference in self.references
+            (reference, self._drawn(reference, self.profile.examples, self.seed)) for reference in self.references
         )
+
+    def _drawn(self, reference: Reference, count: int, seed: int) -> tuple[Case, ...]:
+        return tuple(filter(self.admits, drawn(self.layer, reference.space, count, seed)))
 
     @cached_property
     def _tensors(self) -> dict[str, ItemCases]:
         """One run for all tensors: they share their cases."""
-        item_cases = {name: ItemCases() for name in self.layer.tensors(self.candidate.signature)}
+        judged = {name: ItemCases() for name in self.tensors}
         unjudged: Counter[Reference] = Counter()
         with quiet(self.warned):
-            kept = [
-                (reference, case)
-                for reference in self.references
-                for name in item_cases
-                for case in self._kept(name, reference)
-            ]
+            kept = [(one, case) for one in self.references for name in judged for case in self._kept(name, one)]
             swept = [(reference, case) for reference, cases in self.swept for case in cases]
             asked = [(reference, case) for reference, cases in self.drawn for case in cases]
             everything = kept + swept + asked
             for done, (reference, case) in enumerate(everything):
                 self._progress(self.title, done, len(everything))
-                if self._judge_tensors(reference, case, item_cases) and case.origin == "drawn":
+                if self._judge_tensors(reference, case, judged) and case.origin == "drawn":
                     unjudged[reference] += 1
             for reference, count in unjudged.items():
                 # Others in the place of those that were not judged for some tensor.
-                for case in filter(self.admits, drawn(self.layer, reference.space, count, self.seed + REDRAWN)):
-                    self._judge_tensors(reference, case, item_cases)
-        return item_cases
+                for case in self._drawn(reference, count, self.seed + REDRAWN):
+                    self._judge_tensors(reference, case, judged)
+        return judged
 
-    def _judge_tensors(self, reference: Reference, case: Case, item_cases: Mapping[str, ItemCases]) -> bool:
+    def _judge_tensors(self, reference: Reference, case: Case, judged: Mapping[str, ItemCases]) -> bool:
         """Judges one case for all tensors; whether one of them could not be judged in it."""
         if case.origin != "sweep":
             reference.confirm(case)
-        found = tensors(case, self.candidate, reference)
-        for name, judged in found.items():
-            item_cases[name].add(case, reference, judged)
+        found = TENSORS.judge(case, self.candidate, reference)
+        for name, outcome in found.items():
+            judged[name].add(case, reference, outcome)
         return Status.UNJUDGED in found.values()
 
-    def _heard(self, check: str) -> ItemCases:
-        item_cases, judge = ItemCases(), OTHERS[check]
+    def _judged(self, check: str) -> ItemCases:
+        judged, property_ = ItemCases(), self._properties[check]
         with quiet(self.warned):
-            cases = self.asked(check)
-            for reference, case in self._laid_out(cases, item_cases) if check == "memory_layout" else cases:
-                item_cases.add(case, reference, judge(case, self.candidate, reference)[check])
-        return item_cases
+            for reference, case in self.questions(check, judged):
+                judged.add(case, reference, property_.judge(case, self.candidate, reference)[check])
+        return judged
+
+    def questions(self, check: str, judged: ItemCases) -> Iterator[tuple[Reference, Case]]:
+        """The cases of an item that is no tensor's, as they are judged; what `from_numpy` refuses is counted."""
+        asked = self.asked(check)
+        return self._laid_out(asked, judged) if self._properties[check].in_memory_layouts else asked
 
     def asked(self, check: str) -> Iterator[tuple[Reference, Case]]:
         """The cases of an item that is no tensor's: those kept, then its list, or some of the swept and the drawn."""
+        property_ = self._properties[check]
         for reference in self.references:
             for case in self._kept(check, reference):
                 yield reference, case
-        if check in LISTED:
-            for reference in self.references:
-                for case in filter(self.admits, self._listed(check, reference)):
+        if property_.is_listed:
+            for reference, case in self._listed(property_):
+                if self.admits(case):
                     if case.flaw is None:
                         reference.confirm(case)
                     yield reference, case
             return
-        most = self.profile.others // SELDOM if check == "relations" else self.profile.others
+        most = self.profile.others // property_.one_of
         # Every so many of the swept cases, so that all fills and the larger shapes are among them.
         for reference, cases in self.swept:
             step = max(1, len(cases) // most)
@@ -205,118 +208,38 @@ class PartRunner:
         for reference, cases in self.drawn:
             yield from ((reference, case) for case in islice(cases, most))
 
-    @staticmethod
-    def _arranged(case: Case, decks: layouts.Decks) -> list[Case]:
-        return [case] if case.layouts else [decks.arrange(case) for _ in range(ARRANGEMENTS)]
-
-    def _laid_out(
-        self, cases: Iterator[tuple[Reference, Case]], item_cases: ItemCases
-    ) -> Iterator[tuple[Reference, Case]]:
+    def _laid_out(self, asked: Iterator[tuple[Reference, Case]], judged: ItemCases) -> Iterator[tuple[Reference, Case]]:
         """The cases with drawn memory layouts, those that from_numpy does not take left out and counted."""
-        state = self.layer.contract.state
-        decks = layouts.Decks(state, self.layer.has_meaning, np.random.Generator(np.random.PCG64(self.seed)))
-        arranged = ((reference, trial) for reference, question in cases for trial in self._arranged(question, decks))
-        for reference, case in arranged:
-            if not case.layouts or not self.admits(case):
-                continue
-            not_taken = refused(case, self.candidate)
-            self.layouts_refused.update(not_taken.items())
-            if not_taken:
-                item_cases.counts[Status.UNSUPPORTED] += 1
-                kept = {name: layout for name, layout in case.layouts.items() if name not in not_taken}
-                case = replace(case, layouts=kept)
-            if case.layouts:
-                self.layouts_judged.update(case.layouts.items())
-                yield reference, case
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        decks = memory_layouts.Decks(self.layer.contract.state, self.layer.has_meaning, generator)
+        for reference, question in asked:
+            # A kept case has its layouts.
+            trials = [question] if question.layouts else [decks.arrange(question) for _ in range(ARRANGEMENTS)]
+            for case in trials:
+                if not case.layouts or not self.admits(case):
+                    continue
+                not_taken = refused(case, self.candidate)
+                self.layouts_refused.update(not_taken.items())
+                if not_taken:
+                    judged.counts[Status.UNSUPPORTED] += 1
+                    left = {name: layout for name, layout in case.layouts.items() if name not in not_taken}
+                    case = replace(case, layouts=left)
+                if case.layouts:
+                    self.layouts_judged.update(case.layouts.items())
+                    yield reference, case
 
     def _kept(self, check: str, reference: Reference) -> Iterator[Case]:
         return (case for case in self.kept.get(check, ()) if case.configuration.rank == reference.space.rank)
 
     def layouts(self) -> Counter[str]:
-        """In how many judged cases of `memory_layout` each array lay in each layout: "dout, negative stride"."""
-        state = self.layer.contract.state
-        asked: dict[str, int] = {}
-        for reference in self.references:
-            configuration = self.layer.build(self.layer.base(reference.space), reference.space)
-            for name, shape in {} if configuration is None else configuration.shapes.items():
-                choices = () if shape is None else layouts.choices(name, len(shape), state)
-                taken = [layout for layout in choices if not self.layouts_refused[name, layout]]
-                asked |= {f"{name}: {layout}": 0 for layout in taken}
-        return Counter(asked | {f"{name}: {layout}": n for (name, layout), n in self.layouts_judged.items()})
+        """In how many judged cases each array lay in each memory layout: "dout: negative stride"."""
+        spaces = [reference.space for reference in self.references]
+        return coverage.layouts(self.layer, spaces, self.layouts_judged, self.layouts_refused)
 
     @cached_property
     def cells(self) -> Counter[str]:
         """In how many judged cases each cell was hit, and each pair that real bugs needed."""
-        counts: Counter[str] = Counter(dict.fromkeys(self.layer.cells, 0))
-        counts.update({f"{one} and {other}": 0 for one, other in self.layer.cell_pairs})
-        item_cases = self._tensors["out"]
-        for judged in (*item_cases.passed, *(case for case, _, _ in item_cases.failed)):
-            cells = self._cells_of(judged)
-            counts.update(cells)
-            counts.update(
-                f"{one} and {other}" for one, other in self.layer.cell_pairs if one in cells and other in cells
-            )
-        return counts
-
-    def _cells_of(self, case: Case) -> frozenset[str]:
-        configuration = case.configuration
-        if configuration not in self._cells:
-            self._cells[configuration] = cells_of(self.layer, configuration)
-        found = self._cells[configuration]
-        return found.union(layouts.cells_of(case)) if case.layouts else found
-
-    def refusals(self, check: str) -> str | None:
-        """Where the implementation refused, in words; None if it did not."""
-        item_cases, told = self.item_cases(check), []
-        if check == "memory_layout" and self.layouts_refused:
-            told.append(self._refused_layouts())
-        if item_cases.refused:
-            accepted = [*item_cases.passed, *(case for case, _, _ in item_cases.failed)]
-            count = len(item_cases.refused)
-            rule = self._refused_where(check) if accepted else None
-            if rule is None or any(map(rule.holds, accepted)):
-                told.append(f"refused {count} of {count + len(accepted)} cases")
-            else:
-                told.append(f"refused where {rule.words}: {count} of {count}")
-        return "; ".join(told) or None
-
-    def _refused_where(self, check: str) -> Rule | None:
-        if check not in self._refusals:
-            with quiet(self.warned):
-                self._refusals[check] = self._explainer.refused_where(check, now() + REFUSAL_SECONDS)
-        return self._refusals[check]
-
-    def _refused_layouts(self) -> str:
-        """Such as "from_numpy does not take: negative stride (x, w, dout), 31 of 31"."""
-        told = []
-        for layout in dict.fromkeys(layout for _, layout in self.layouts_refused):
-            names = [name for name, other in self.layouts_refused if other == layout]
-            count = sum(self.layouts_refused[name, layout] for name in names)
-            total = count + sum(self.layouts_judged[name, layout] for name in names)
-            told.append(f"{layout} ({', '.join(names)}), {count} of {total}")
-        return f"from_numpy does not take {'; '.join(told)}"
-
-    def counterexamples(
-        self, check: str, budget: Budget | None = None, *, known: bool = False, causes: bool = True
-    ) -> list[Counterexample]:
-        """A smallest failing case for each kind in which the item fails, explained as far as the budget lasts.
-
-        Without `causes` it is not said why and where.
-        """
-        budget = budget or Budget(self.profile.item_seconds, self.profile.run_seconds)
-        with quiet(self.warned):
-            return self._explainer.counterexamples(check, budget, known=known, causes=causes)
-
-    def refusal(self, check: str, discrepancy: Discrepancy) -> Counterexample:
-        """The failure of a layer that refused everything, shown on the first case that it refused."""
-        return self._explainer.refusal(check, discrepancy)
-
-    @cached_property
-    def _explainer(self) -> Explainer:
-        # Late: where all passes nothing of this is imported.
-        from backproof.conformance.explaining.explain import Explainer
-
-        return Explainer(self)
+        return coverage.cells(self.layer, self._tensors[self.tensors[0]].accepted)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""All items of one adapter: their names, and the verdict on each."""
+"""Judges all items of one adapter."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,114 +9,112 @@ from time import perf_counter
 
 from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.cases.profile import Profile
-from backproof.conformance.explaining.budget import Budget
-from backproof.conformance.explaining.item_result import ItemResult
-from backproof.conformance.judging.item import Item
+from backproof.conformance.judging.failure import Failure, failures
+from backproof.conformance.judging.item import Item, Outcome
+from backproof.conformance.judging.item_cases import ItemCases
+from backproof.conformance.judging.properties import PROPERTIES, Property
 from backproof.conformance.judging.runner import PartRunner, Progress
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.results import Discrepancy, Status
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What became of an item: its outcome, its cases, and its failures by kind, the most frequent first.
+
+    `refused_everything` is the failure of a layer that was judged on no case of the run. `duration` is in seconds.
+    """
+
+    item: Item
+    outcome: Outcome
+    part: PartRunner
+    property_: Property
+    cases: ItemCases
+    duration: float
+    failures: tuple[Failure, ...] = ()
+    refused_everything: Discrepancy | None = None
+
+
 @dataclass
 class Session:
-    """An adapter before the court. Parts are heard when the first of their items is asked for."""
+    """An adapter and the layers that it is judged on. A part's cases are drawn when the first of its items is judged.
+
+    `kept` gives a part's failing cases of earlier runs.
+    """
 
     adapter: Adapter
     layers: Sequence[Layer]
     profile: Profile
     seed: int
     progress: Progress = lambda title, done, total: None
-    kept: Callable[[str, Layer, PartRunner], Mapping[str, Sequence[Case]]] | None = None
-    _runners: dict[tuple[str, str], PartRunner] = field(default_factory=dict)
+    kept: Callable[[PartRunner], Mapping[str, Sequence[Case]]] = lambda part: {}
+    properties: Mapping[str, Property] = field(default_factory=lambda: PROPERTIES)
+
+    @cached_property
+    def runners(self) -> Mapping[tuple[str, str], PartRunner]:
+        """For every part of every layer that the adapter has, and every dtype: by the part's title and the dtype."""
+        runners = {}
+        for layer in self.layers:
+            if layer.name in self.adapter.implementations:
+                for part in layer.parts(self.adapter.implementations[layer.name].settings):
+                    for dtype in self.adapter.settings["dtypes"]:
+                        about = self.adapter, self.profile, self.seed, self.progress, self.properties
+                        runner = PartRunner(layer, part, dtype, *about)
+                        runner.kept = self.kept(runner)
+                        runners[part.title, dtype] = runner
+        return runners
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
         """Every item, in the order of the report: by part, then by check, then by dtype."""
+        dtypes = tuple(self.adapter.settings["dtypes"])
         return tuple(
-            Item(layer.name, part.title, part.spatial_dims, check, dtype)
-            for layer in self.layers
-            if layer.name in self.adapter.implementations
-            for part in layer.parts(self.adapter.implementations[layer.name].settings)
-            for check in self._runner(layer.name, part.title, self._dtypes[0]).checks
-            for dtype in self._dtypes
+            Item(item.layer, item.part, item.spatial_dims, item.check, each)
+            for (_, dtype), runner in self.runners.items()
+            if dtype == dtypes[0]
+            for item in runner.items
+            for each in dtypes
         )
 
-    @property
-    def _dtypes(self) -> tuple[str, ...]:
-        return tuple(self.adapter.settings["dtypes"])
-
     def runner(self, item: Item) -> PartRunner:
-        """The runner that an item belongs to."""
-        return self._runner(item.layer, item.part, item.dtype)
+        """What judges an item, with the others of its part and dtype."""
+        return self.runners[item.part, item.dtype]
 
-    def _runner(self, name: str, title: str, dtype: str) -> PartRunner:
-        key = (title, dtype)
-        if key not in self._runners:
-            layer = next(layer for layer in self.layers if layer.name == name)
-            parts = layer.parts(self.adapter.implementations[name].settings)
-            part = next(part for part in parts if part.title == title)
-            runner = PartRunner(layer, part, dtype, self.adapter, self.profile, self.seed, self.progress)
-            if self.kept is not None:
-                runner.kept = self.kept(title, layer, runner)
-            self._runners[key] = runner
-        return self._runners[key]
-
-    @cached_property
-    def _budget(self) -> Budget:
-        return Budget(self.profile.item_seconds, self.profile.run_seconds)
-
-    def verdict(self, item: Item, run: Iterable[Item], *, known: bool = False) -> ItemResult:
+    def judge(self, item: Item, run: Iterable[Item]) -> Judged:
         """Judges one item; `run` are all items of the run, which decide whether a layer refused everything.
 
-        A `known` failure is told by the smallest of its cases, without looking for a smaller one or a cause.
         Raises ReferencesDisagree.
         """
         start = perf_counter()
-        runner = self.runner(item)
-        item_cases = runner.item_cases(item.check)
-        counts = (item_cases.examples, item_cases.counts[Status.UNSUPPORTED], item_cases.counts[Status.UNJUDGED])
-        refused = runner.refusals(item.check)
-        if item_cases.failed:
-            found = runner.counterexamples(item.check, self._budget, known=known)
-            return ItemResult(item, "failed", *counts, perf_counter() - start, found, refused=refused)
-        if item_cases.judged:
-            return ItemResult(item, "passed", *counts, perf_counter() - start, refused=refused)
-        everything = self._refused_everything(item, run)
-        if everything is not None:
-            found = [runner.refusal(item.check, everything)]
-            return ItemResult(item, "failed", *counts, perf_counter() - start, found, refused=refused)
-        reason = refused or _why_unjudged(item, item_cases.counts)
-        return ItemResult(item, "skipped", *counts, perf_counter() - start, reason=reason, refused=refused)
+        part = self.runner(item)
+        cases, found = part.item_cases(item.check), failures(part, item)
+        refused = None if cases.judged else self._refused_everything(item, run)
+        outcome: Outcome = "failed" if found or refused else "passed" if cases.judged else "skipped"
+        about = item, outcome, part, part.property_of(item.check), cases
+        return Judged(*about, perf_counter() - start, found, refused)
 
     def _refused_everything(self, item: Item, run: Iterable[Item]) -> Discrepancy | None:
         """The failure of a layer whose output, or whose every gradient, was judged on no case of the whole run.
 
-        Where the forward refuses everything no backward is called: that is a failure of `out` alone.
+        Where the forward refuses everything no backward is called: that is a failure of the output alone. It is told
+        of the first gradient.
         """
-        if item.check not in ("out", "dx"):
+        gradients = [f"d{array}" for array in self.adapter.implementations[item.layer].signature.arrays]
+        if item.check not in ("out", *gradients[:1]):
             return None
         mine = [other for other in run if other.layer == item.layer]
-        gradients = {f"d{array}" for array in self.adapter.implementations[item.layer].signature.arrays}
         asked = [o for o in mine if (o.check == "out" if item.check == "out" else o.check in gradients)]
-        if item.check == "dx" and not self.runner(item).item_cases("out").judged:
+        if item.check != "out" and not self.runner(item).item_cases("out").judged:
             return None
         total = 0
         for other in {other.path: other for other in asked}.values():
-            item_cases = self.runner(other).item_cases(other.check)
-            if item_cases.judged:
+            cases = self.runner(other).item_cases(other.check)
+            if cases.judged:
                 return None
             if other.check == item.check:
-                total += item_cases.counts[Status.UNSUPPORTED]
+                total += cases.counts[Status.UNSUPPORTED]
         if not total:
             return None
         function = f"{item.layer}_{'forward' if item.check == 'out' else 'backward'}"
         return Discrepancy("refused", item.check, f"{function} refused all {total} cases (NotImplementedError).")
-
-
-def _why_unjudged(item: Item, counts: Counter[Status]) -> str:
-    if counts[Status.UNJUDGED]:
-        return f"in all {counts[Status.UNJUDGED]} cases rounding could hide a fault in {item.check}"
-    if counts[Status.LEFT_OUT]:
-        return f"in every case a call fails before {item.check} is asked, or plain cases are wrong in the same way"
-    return f"no case asks for {item.check}"

@@ -16,9 +16,6 @@ from backproof.conformance.spec.precision import PRECISIONS, Precision
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-#: What counts towards a case's size: the arrays that a reader of the counterexample has to take in.
-COUNTED = ("x", "w", "b", "gamma", "beta", "dout")
-
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
@@ -27,7 +24,8 @@ class Configuration:
     `parameters` are the integers that it was made from, by name; the layer's page makes a configuration of them and
     the reducer makes them smaller. `shapes` holds every array that is passed and dout; None where None is passed.
     `options` are what the references read, `forms` how the options that may be written in several ways are written.
-    `rank` is the number of spatial axes, for linear the rank of x.
+    `rank` is the number of spatial axes, or of all axes where a layer has no other. `state` are the names of those
+    arrays that a layer keeps between calls: they do not count towards the size.
     """
 
     parameters: Mapping[str, int]
@@ -36,12 +34,13 @@ class Configuration:
     forms: Mapping[str, str]
     rank: int
     excess: int
+    state: tuple[str, ...] = ()
 
     @cached_property
     def elements(self) -> int:
-        """The number of elements of x, the parameters and dout together."""
-        shapes = self.shapes
-        return sum(prod(shape) for name in COUNTED if (shape := shapes.get(name)) is not None)
+        """The number of elements of the arrays and dout together: what a reader has to take in."""
+        counted = (shape for name, shape in self.shapes.items() if name not in self.state)
+        return sum(prod(shape) for shape in counted if shape is not None)
 
     def shape(self, name: str) -> Shape:
         """The shape of an array that is there. Raises KeyError where None is passed or nothing."""

@@ -47,7 +47,8 @@ class Contract:
     """The forward/backward pair of one layer, as an adapter may write it.
 
     `arrays` go by position in this order; the first `unnamed` of them are required and may have any name, the others
-    are known by theirs and may be left out. `state` (running statistics) goes by keyword, all of it or none.
+    are known by theirs and may be left out. `state` (running statistics) goes by keyword, all of it or none; what of it
+    is `nonnegative` never holds a negative number.
     """
 
     layer: str
@@ -55,6 +56,7 @@ class Contract:
     unnamed: int
     options: tuple[Option, ...] = ()
     state: tuple[str, ...] = ()
+    nonnegative: tuple[str, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.contract import Contract, Signature
+from backproof.conformance.spec.mistake import Mistake
+from backproof.conformance.spec.picture import Picture, PicturedCase
 from backproof.conformance.spec.precision import PRECISIONS, Precision
+from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
-
-if TYPE_CHECKING:
-    from backproof.conformance.spec.mistake import Mistake
-    from backproof.conformance.spec.traits import Traits
+from backproof.conformance.spec.traits import Traits
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class Layer(ABC):
     cell_pairs: ClassVar[Sequence[tuple[str, str]]] = ()
     #: The sizes that the oracle's program is compiled for, the smallest first.
     size_classes: ClassVar[Sequence[tuple[int, ...]]] = ()
+    #: The parameters that count samples.
+    samples: ClassVar[Sequence[str]] = ()
 
     @property
     def name(self) -> str:
@@ -196,7 +198,15 @@ class Layer(ABC):
 
     def has_meaning(self, case: Case) -> bool:
         """Whether the tensor items may ask this case: they ask at least one sample."""
-        return case.array("x").size > 0
+        return case.array(self.contract.arrays[0]).size > 0
+
+    def updates_state(self, case: Case) -> bool:
+        """Whether the forward of a case updates the state that it is passed, rather than read it."""
+        return True
+
+    def with_samples(self, parameters: Mapping[str, int]) -> Mapping[str, int]:
+        """The parameters with at least two samples."""
+        return {name: max(2, value) if name in self.samples else value for name, value in parameters.items()}
 
     def dtypes(self, space: Space) -> dict[str, Any]:
         """The dtype of each array that is passed."""
@@ -227,12 +237,28 @@ class Layer(ABC):
         """Of each entry of a tensor its sample, channel, row ..., by these words: indices that broadcast to it."""
         return {}
 
+    def axis_names(self, tensor: str, configuration: Configuration) -> tuple[str, ...]:
+        """What reports call the axes of an array or a result, as the references have it; none: by their numbers."""
+        return ()
+
+    def unread(self, case: Case, tensor: str | None) -> frozenset[str]:
+        """Arrays that are passed in this case but decide nothing about this tensor: reports leave them out."""
+        return frozenset()
+
+    def picture(self, case: PicturedCase) -> Picture | None:
+        """What the page shows of a failing case beside its arrays."""
+        return None
+
     def mistakes(self) -> Sequence[Mistake]:
         """Known ways to be wrong in this layer, the simplest first."""
         return ()
 
+    def probes(self) -> Sequence[Probe]:
+        """Causes of failures that only this layer can have, shown by further calls of the implementation."""
+        return ()
+
     def traits(self) -> Traits | None:
-        """What may be said of the layer's cases, for the rule that tells where an implementation fails."""
+        """Facts about the layer's cases, from which the rules of where an implementation fails are made."""
         return None
 
     def extremes(self, space: Space) -> Iterator[Case]:

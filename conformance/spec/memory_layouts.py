@@ -70,6 +70,18 @@ def _zero_stride(a: Array, *, every: bool = False, writable: bool = False) -> Ar
     return as_strided(core, a.shape, strides, writeable=writable)
 
 
+def _zero_stride_writable(a: Array) -> Array:
+    return _zero_stride(a, writable=True)
+
+
+def _expanded(a: Array) -> Array:
+    return _zero_stride(a, every=True)
+
+
+def _expanded_writable(a: Array) -> Array:
+    return _zero_stride(a, every=True, writable=True)
+
+
 def _read_only(a: Array) -> Array:
     view = np.array(a, order="C")
     view.setflags(write=False)
@@ -82,7 +94,7 @@ def _odd_strides(a: Array) -> Array:
     return as_strided(core, a.shape, strides)
 
 
-#: Every layout but the plain one.
+#: Every layout but the plain one. A script has the functions' own source: they need NumPy alone.
 LAYOUTS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
     {
         "Fortran": _fortran,
@@ -94,11 +106,11 @@ LAYOUTS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
         "negative stride": _negative_stride,
         "negative stride, last axis": _last_backwards,
         "zero stride": _zero_stride,
-        "zero stride, writable": lambda a: _zero_stride(a, writable=True),
+        "zero stride, writable": _zero_stride_writable,
         "zero stride, last axis": _zero_stride,
-        "expanded over pixels": lambda a: _zero_stride(a, every=True),
-        "expanded": lambda a: _zero_stride(a, every=True),
-        "expanded, writable": lambda a: _zero_stride(a, every=True, writable=True),
+        "expanded over pixels": _expanded,
+        "expanded": _expanded,
+        "expanded, writable": _expanded_writable,
         "read-only": _read_only,
         "odd strides of size 1": _odd_strides,
     }

@@ -1,4 +1,4 @@
-"""A known way to be wrong, as what it makes of a case: it is named where the candidate has the same."""
+"""A known mistake and what it computes; it is reported where the implementation returns the same."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from backproof.conformance.spec.case import Array, Case
 
-#: Tensors by name, in float64 and in the references' layout.
+#: Tensors by name, in float64 and in the reference's layout.
 Results = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One way to be wrong: a small change of the reference, or a relation to the right result.
+    """One mistake: a small change of the reference, or of the right result.
 
-    `sentence` says it of one tensor, which stands in it as "{tensor}". `gives` has, of a case and its right results,
-    what this mistake makes of the tensors that it changes, right or wrong in their shapes too; a tensor that is left
-    out is right, and so is every one where it returns None. `step` is the numbered step of the textbook whose gradient
-    is at fault, or two of them.
+    `sentence` is what is reported; "{tensor}" in it stands for the tensor that is wrong. `gives` takes a case and its
+    right results and returns the tensors that this mistake changes, which may have another shape; tensors that it
+    leaves out are right, and so is every tensor where it returns None. `step` names the numbered step of the textbook,
+    or two of them, whose gradient is wrong.
     """
 
     sentence: str

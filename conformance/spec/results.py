@@ -35,6 +35,8 @@ class Discrepancy:
     expected: Array | None = None
     got: Array | None = None
     traceback: str | None = None
+    #: Which of a property's calls gave it, in the property's own words.
+    way: str = ""
 
 
 class Status(Enum):

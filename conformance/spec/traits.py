@@ -1,4 +1,4 @@
-"""What may be said of a case: the vocabulary of the rules that tell where an implementation fails."""
+"""Facts about a case, from which the rules of where an implementation fails are made."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from itertools import combinations
 import numpy as np
 
 from backproof.conformance.spec.case import Array, Case, Configuration, Shape
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.memory_layouts import LAYOUTS
 
-#: A bool is a condition under its name; a number is something that is compared with others.
+#: By name: a bool is whether a condition holds, a number is a size or magnitude to compare.
 Facts = Mapping[str, bool | int | float]
 
-#: Layouts whose entries do not fill the buffer that they lie in.
+#: Layouts whose entries do not fill their buffer.
 SLICES = ("step slice", "offset slice")
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a layer's page says of a case: of its configuration alone, and of the numbers in its arrays.
+    """A layer's facts about a case: from its configuration alone, and from the numbers in its arrays.
 
-    The plainest come first. Numbers of a configuration are its sizes, those of the arrays magnitudes.
+    The plainest come first. Numeric facts of a configuration are sizes, those of the arrays are magnitudes.
     """
 
     configuration: Callable[[Configuration], Facts]
@@ -30,11 +31,11 @@ class Traits:
 
 
 def nothing(_: object) -> Facts:
-    """Nothing is known of a layer but what is known of all."""
+    """No facts."""
     return {}
 
 
-#: Of a layer whose page says nothing.
+#: For a layer without facts of its own.
 NONE = Traits(nothing, nothing)
 
 
@@ -56,7 +57,7 @@ def of_dout(dout: Shape, out: Shape) -> Iterator[tuple[str, bool]]:
 
 
 def numbers_of(arrays: Mapping[str, Array | None]) -> Iterator[tuple[str, bool | float]]:
-    """What is said of the numbers of any array, by its name."""
+    """Facts about the numbers of any array, under its name."""
     for name, a in arrays.items():
         if a is None or not a.size:
             continue
@@ -74,8 +75,8 @@ def numbers_of(arrays: Mapping[str, Array | None]) -> Iterator[tuple[str, bool |
         yield f"largest |{name}|", max(-least, most)
 
 
-def in_memory(case: Case) -> Iterator[tuple[str, bool]]:
-    """How the arrays of a case lie in memory, the most general condition first."""
+def in_memory(case: Case, first: str) -> Iterator[tuple[str, bool]]:
+    """How the arrays of a case lie in memory, the most general condition first; `first` is the layer's first array."""
     for name, layout in case.layouts.items():
         array = case.arrays[name]
         if array is None:
@@ -90,13 +91,13 @@ def in_memory(case: Case) -> Iterator[tuple[str, bool]]:
         yield f"{name} is not contiguous or a slice", (apart and not expanded) or layout in SLICES
         yield f"{name}: {layout}", True
     yield from ((f"an array: {layout}", True) for layout in dict.fromkeys(case.layouts.values()))
-    if {"x", "dout"} & set(case.layouts):
-        yield "x or dout is no plain array", True
+    if {first, "dout"} & set(case.layouts):
+        yield f"{first} or dout is no plain array", True
 
 
-def general(case: Case) -> Iterator[tuple[str, bool]]:
-    """What is said of a case of any layer, its memory first."""
-    yield from in_memory(case)
+def general(case: Case, contract: Contract) -> Iterator[tuple[str, bool]]:
+    """Facts about a case of any layer, its memory first."""
+    yield from in_memory(case, contract.arrays[0])
     for name, shape in case.configuration.shapes.items():
         yield f"no {name}", shape is None
         yield f"a {name}", shape is not None

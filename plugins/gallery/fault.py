@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -60,29 +63,85 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What `python benchmarks/gallery.py measure` has found out about a fault, and the conditions that it needs.
+
+    `kinds` are the kinds of the failures. `needs` are the conditions that it takes for the fault to show, by the names
+    of NEEDS. `smallest` is the smallest case in which its first item fails: the shapes of x and w (in batch norm of x
+    alone) and the options that are not plain; None where there is no enumerating what is smaller. `sometimes` are items
+    that no decorator names and that fail as well, as the drawn cases fall.
+    """
+
+    kinds: frozenset[str] = frozenset()
+    needs: tuple[str, ...] = ()
+    smallest: Mapping[str, Any] | None = None
+    sometimes: frozenset[str] = frozenset()
+
+
+@cache
+def measured() -> dict[str, Measured]:
+    """What is measured of each fault, by its name: the file measured.json, which is read at the first call."""
+    lines = json.loads(files(__package__).joinpath("measured.json").read_text(encoding="utf-8"))
+    return {
+        name: Measured(
+            kinds=frozenset(line["kinds"]),
+            needs=tuple(line["needs"]),
+            smallest=_as_tuples(line["smallest"]),
+            sometimes=frozenset(line["sometimes"]),
+        )
+        for name, line in lines.items()
+    }
+
+
+def _as_tuples(value: Any) -> Any:
+    """What JSON keeps as lists, as tuples."""
+    if isinstance(value, dict):
+        return {name: _as_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
 class Fault:
     """One faulty implementation.
 
-    `trigger` holds on every case in which it shows, and `needs` are the conditions that this takes, by the names of
-    NEEDS. `caught_by` are the items that must fail, the one that tells most about it first; `sometimes` are those that
-    may fail as well, as the drawn cases fall; every other item passes. `kinds` are the kinds of the failures.
-    `smallest` is the smallest case in which its first item fails: the shapes of x and w (in batch norm of x alone) and
-    the options that are not plain; None where there is no enumerating what is smaller. `source` names each entry
-    of the survey that it is modelled on (H: a published bug, with its thread; M: a mistake that people make by hand),
-    or says "own".
+    `trigger` holds on every case in which it shows. `caught_by` are the items that must fail, the one that tells most
+    about it first; those of `sometimes` may fail as well; every other item passes. `source` names each entry of the
+    survey that it is modelled on (H: a published bug, with its thread; M: a mistake that people make by hand), or says
+    "own". What is measured of it is read when somebody asks for it.
     """
 
     name: str
     layer: str
     adapter: type
     trigger: Condition
-    needs: tuple[str, ...]
     caught_by: tuple[str, ...]
-    sometimes: frozenset[str]
-    kinds: frozenset[str]
-    smallest: Mapping[str, Any] | None
     cause: str
     source: str
+
+    @property
+    def measured(self) -> Measured:
+        """What is measured of it; nothing, if that was never done."""
+        return measured().get(self.name, Measured())
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of its failures."""
+        return self.measured.kinds
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The conditions that it needs, by the names of NEEDS."""
+        return self.measured.needs
+
+    @property
+    def smallest(self) -> Mapping[str, Any] | None:
+        """The smallest case in which its first item fails."""
+        return self.measured.smallest
+
+    @property
+    def sometimes(self) -> frozenset[str]:
+        """The items that may fail as well."""
+        return self.measured.sometimes
 
     @property
     def spec(self) -> str:
@@ -92,7 +151,7 @@ class Fault:
     @property
     def twin(self) -> type:
         """The right implementation that it is a change of."""
-        return self.adapter.__bases__[0]
+        return self.adapter.__bases__[-1]
 
     @property
     def twin_spec(self) -> str:
@@ -140,35 +199,13 @@ def layers_of(adapter: type) -> tuple[str, ...]:
     return tuple(layer for layer in ("linear", "conv", "batchnorm") if hasattr(adapter, f"{layer}_forward"))
 
 
-def fault(
-    caught_by: str,
-    trigger: Condition,
-    *,
-    needs: str = "",
-    source: str,
-    smallest: Mapping[str, Any] | None = None,
-    kinds: str = "value",
-    sometimes: str = "",
-) -> Callable[[T], T]:
+def fault(caught_by: str, trigger: Condition, *, source: str) -> Callable[[T], T]:
     """Adds the class below to the gallery; its docstring is the cause. See Fault for the rest."""
 
     def collect(adapter: T) -> T:
         (layer,) = layers_of(adapter)
-        FAULTS.append(
-            Fault(
-                name=adapter.__name__,
-                layer=layer,
-                adapter=adapter,
-                trigger=trigger,
-                needs=tuple(needs.split()),
-                caught_by=tuple(caught_by.split()),
-                sometimes=frozenset(sometimes.split()),
-                kinds=frozenset(kinds.split()),
-                smallest=None if smallest is None else MappingProxyType(dict(smallest)),
-                cause=" ".join((adapter.__doc__ or "").split()),
-                source=source,
-            )
-        )
+        cause = " ".join((adapter.__doc__ or "").split())
+        FAULTS.append(Fault(adapter.__name__, layer, adapter, trigger, tuple(caught_by.split()), cause, source))
         return adapter
 
     return collect

@@ -26,3 +26,8 @@ def buffer_of(a: Array) -> Array:
     while isinstance(base.base, np.ndarray):
         base = base.base
     return np.resize(base.ravel(order="K"), a.shape)
+
+
+def as_it_lies(a: Array) -> Array:
+    """The numbers in the order of their memory, where that is not the order of the axes."""
+    return buffer_of(a) if is_scattered(a) else a

@@ -8,9 +8,9 @@ from functools import cached_property
 from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.cases.profile import Profile
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.properties import OTHERS, tensors
+from backproof.conformance.judging.properties import TENSORS
 from backproof.conformance.judging.reference import Reference
-from backproof.conformance.judging.runner import PartRunner, quiet
+from backproof.conformance.judging.runner import Asked, PartRunner, quiet
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.results import Discrepancy
@@ -29,7 +29,7 @@ def runners(adapter: Adapter, layer: Layer, profile: Profile, seed: int) -> tupl
     """One runner for each part of a layer and each dtype that an adapter declares."""
     settings = adapter.implementations[layer.name].settings
     return tuple(
-        PartRunner(layer, part, dtype, adapter, profile, seed, lambda *_: None)
+        PartRunner(layer, part, dtype, adapter, profile, seed)
         for part in layer.parts(settings)
         for dtype in adapter.settings["dtypes"]
     )
@@ -45,7 +45,7 @@ class GalleryRunner(PartRunner):
     def __init__(
         self, adapter: Adapter, twin: PartRunner, admitted: Admits = everything, stages: Sequence[str] = STAGES
     ) -> None:
-        super().__init__(twin.layer, twin.part, twin.dtype, adapter, twin.profile, twin.seed, lambda *_: None)
+        super().__init__(twin.layer, twin.part, twin.dtype, adapter, twin.profile, twin.seed)
         if [reference.space for reference in self.references] != [reference.space for reference in twin.references]:
             raise ValueError(f"{adapter.spec} is asked other cases than the implementation that it is a change of.")
         self.references, self._twin, self._admitted, self._stages = twin.references, twin, admitted, stages
@@ -55,18 +55,16 @@ class GalleryRunner(PartRunner):
         return self._admitted(case)
 
     @cached_property
-    def swept(self) -> tuple[tuple[Reference, tuple[Case, ...]], ...]:
+    def swept(self) -> Asked:
         """The other's sweep, as far as it is asked."""
         return self._of("sweep", self._twin.swept)
 
     @cached_property
-    def drawn(self) -> tuple[tuple[Reference, tuple[Case, ...]], ...]:
+    def drawn(self) -> Asked:
         """The other's drawn cases, as far as they are asked."""
         return self._of("drawn", self._twin.drawn)
 
-    def _of(
-        self, stage: str, asked: Sequence[tuple[Reference, tuple[Case, ...]]]
-    ) -> tuple[tuple[Reference, tuple[Case, ...]], ...]:
+    def _of(self, stage: str, asked: Asked) -> Asked:
         taken = stage in self._stages
         return tuple((reference, tuple(filter(self.admits, cases)) if taken else ()) for reference, cases in asked)
 
@@ -77,9 +75,9 @@ class GalleryRunner(PartRunner):
         """
         found: dict[str, tuple[int, Case] | None] = dict.fromkeys(checks)
         with quiet(self.warned):
-            waiting = {check for check in checks if check not in OTHERS}
+            waiting = {check for check in checks if check in self.tensors}
             for count, (reference, case) in enumerate(self._plain_cases() if waiting else (), 1):
-                judged = tensors(case, self.candidate, reference)
+                judged = TENSORS.judge(case, self.candidate, reference)
                 for check in list(waiting):
                     if isinstance(judged.get(check), Discrepancy):
                         found[check] = (count, case)
@@ -87,7 +85,7 @@ class GalleryRunner(PartRunner):
                 if not waiting:
                     break
             for check in checks:
-                if check in OTHERS:
+                if check not in self.tensors:
                     found[check] = self._first(check)
         return found
 
@@ -97,10 +95,8 @@ class GalleryRunner(PartRunner):
             yield from ((reference, case) for reference, cases in stage for case in cases)
 
     def _first(self, check: str) -> tuple[int, Case] | None:
-        asked: Iterator[tuple[Reference, Case]] = self.asked(check)
-        if check == "memory_layout":
-            asked = self._laid_out(asked, ItemCases())
-        for count, (reference, case) in enumerate(asked, 1):
-            if isinstance(OTHERS[check](case, self.candidate, reference).get(check), Discrepancy):
+        property_ = self.property_of(check)
+        for count, (reference, case) in enumerate(self.questions(check, ItemCases()), 1):
+            if isinstance(property_.judge(case, self.candidate, reference).get(check), Discrepancy):
                 return count, case
         return None

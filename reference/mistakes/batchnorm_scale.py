@@ -40,7 +40,7 @@ class Wrong:
     step: int = 6
     mode: Mode | None = None
     smooth: bool = True
-    #: Whether it is told of training, eval and the last factor of dx apart: not if it shows in one of them alone.
+    #: Whether training, eval and the last factor of dx are reported apart: not if it shows in one of them alone.
     split: bool = True
 
 

@@ -247,7 +247,7 @@ def _merging() -> Iterator[Mistake]:
             merged = _merged(part, between=between, weighed=weighed, mean_weighed=mean_weighed)
             yield mistake(
                 f"{{tensor}} merges the statistics of two halves of the {words} {how}.",
-                # Of halves that are weighed the mean is right; that of unweighed ones does not tell which this is.
+                # Weighted halves give the right mean; the mean of unweighted ones does not say which mistake this is.
                 tensors if between else "out dx dgamma running_var",
                 merged,
                 mode="training",

@@ -10,10 +10,10 @@ import numpy as np
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.axis import Axis, positions
-from backproof.reference.mistakes.conv_parts import Makers, Parts, mistake, walking
+from backproof.reference.mistakes.convolution import Convolution, Makers, mistake, walking
 
 #: What becomes of one tensor; None: it is right.
-Made = Callable[[Parts, Results], Array | None]
+Made = Callable[[Convolution, Results], Array | None]
 #: What a place of the padded axis is taken to show, of the axis and the padding mode; -1 for a zero.
 Source = Callable[[Axis, str], Array]
 
@@ -132,11 +132,11 @@ SOURCES: tuple[tuple[str, Source], ...] = (
 def sourced(sentence: str, source: Source, tensors: str = "out dx dw") -> Mistake:
     """The mistake of padding otherwise."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        sources = [source(axis, parts.mode) for axis in parts.axes]
-        if all(np.array_equal(s, right_source(axis, parts.mode)) for s, axis in zip(sources, parts.axes, strict=True)):
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        sources = [source(axis, conv.mode) for axis in conv.axes]
+        if all(np.array_equal(s, right_source(axis, conv.mode)) for s, axis in zip(sources, conv.axes, strict=True)):
             return None
-        return walking(parts, [s[place] for s, place in zip(sources, parts.places, strict=True)])
+        return walking(conv, [s[place] for s, place in zip(sources, conv.places, strict=True)])
 
     return mistake(sentence, tensors, makers)
 
@@ -144,48 +144,48 @@ def sourced(sentence: str, source: Source, tensors: str = "out dx dw") -> Mistak
 def border(sentence: str, made: Made, tensor: str = "dx") -> Mistake:
     """A mistake in one tensor."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        result = made(parts, right) if tensor in right else None
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        result = made(conv, right) if tensor in right else None
         return None if result is None else {tensor: lambda: result}
 
     return mistake(sentence, tensor, makers)
 
 
-def is_repeated(parts: Parts) -> bool:
+def is_repeated(conv: Convolution) -> bool:
     """Whether padding shows pixels of x."""
-    return parts.mode != "zeros" and any(axis.low + axis.high for axis in parts.axes)
+    return conv.mode != "zeros" and any(axis.low + axis.high for axis in conv.axes)
 
 
-def counts_once(parts: Parts, right: Results) -> Array | None:
+def counts_once(conv: Convolution, right: Results) -> Array | None:
     """Of several places that show a pixel, the last one's gradient is kept."""
-    if not is_repeated(parts):
+    if not is_repeated(conv):
         return None
-    padded = parts.padded_dx(parts.back)
-    dx = np.zeros(parts.x.shape)
-    sources = [right_source(axis, parts.mode) for axis in parts.axes]
-    flat = np.ravel_multi_index(np.meshgrid(*sources, indexing="ij"), parts.sizes).ravel()
-    dx.reshape(*dx.shape[:2], prod(parts.sizes))[:, :, flat] = padded.reshape(*dx.shape[:2], flat.size)
+    padded = conv.padded_dx(conv.back)
+    dx = np.zeros(conv.x.shape)
+    sources = [right_source(axis, conv.mode) for axis in conv.axes]
+    flat = np.ravel_multi_index(np.meshgrid(*sources, indexing="ij"), conv.sizes).ravel()
+    dx.reshape(*dx.shape[:2], prod(conv.sizes))[:, :, flat] = padded.reshape(*dx.shape[:2], flat.size)
     return dx
 
 
-def without_corners(parts: Parts, right: Results) -> Array | None:
+def without_corners(conv: Convolution, right: Results) -> Array | None:
     """What stands in the padding of two axes at once is lost."""
-    if not is_repeated(parts) or parts.rank == 1:
+    if not is_repeated(conv) or conv.rank == 1:
         return None
-    outside = [np.asarray(~inside(axis)) for axis in parts.axes]
+    outside = [np.asarray(~inside(axis)) for axis in conv.axes]
     counted = sum(a.astype(int) for a in np.meshgrid(*outside, indexing="ij"))
-    return parts.folded(np.where(np.asarray(counted) > 1, 0.0, parts.padded_dx(parts.back)))
+    return conv.folded(np.where(np.asarray(counted) > 1, 0.0, conv.padded_dx(conv.back)))
 
 
-def assigned_in_fold(parts: Parts, right: Results) -> Array | None:
+def assigned_in_fold(conv: Convolution, right: Results) -> Array | None:
     """The gradient of the padding replaces that of the pixels that it shows."""
-    if not is_repeated(parts):
+    if not is_repeated(conv):
         return None
-    dx = parts.padded_dx(parts.back)
-    for k, axis in enumerate(parts.axes):
+    dx = conv.padded_dx(conv.back)
+    for k, axis in enumerate(conv.axes):
         lines, own = np.moveaxis(dx, k + 2, 0), inside(axis)
         folded = lines[own].copy()
-        folded[right_source(axis, parts.mode)[~own]] = lines[~own]
+        folded[right_source(axis, conv.mode)[~own]] = lines[~own]
         dx = np.moveaxis(folded, 0, k + 2)
     return dx
 
@@ -193,8 +193,8 @@ def assigned_in_fold(parts: Parts, right: Results) -> Array | None:
 def vanishes(mode: str, holds: Callable[[Axis], bool]) -> Made:
     """Zeros where one mode runs out of pixels."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        return np.zeros_like(right["dx"]) if parts.mode == mode and any(map(holds, parts.axes)) else None
+    def made(conv: Convolution, right: Results) -> Array | None:
+        return np.zeros_like(right["dx"]) if conv.mode == mode and any(map(holds, conv.axes)) else None
 
     return made
 
@@ -202,11 +202,11 @@ def vanishes(mode: str, holds: Callable[[Axis], bool]) -> Made:
 def assigned(by: str) -> Made:
     """Where windows overlap, what is written last stays, tap after tap or window after window."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        sizes = [axis.padded for axis in parts.axes]
-        rank, back = parts.rank, parts.back
+    def made(conv: Convolution, right: Results) -> Array | None:
+        sizes = [axis.padded for axis in conv.axes]
+        rank, back = conv.rank, conv.back
         flat = np.zeros((1,) * (2 * rank), dtype=np.int64)
-        for k, (place, size) in enumerate(zip(parts.places, sizes, strict=True)):
+        for k, (place, size) in enumerate(zip(conv.places, sizes, strict=True)):
             shape = [1] * (2 * rank)
             shape[k], shape[rank + k] = place.shape[1], place.shape[0]
             flat = flat * size + place.T.reshape(shape)
@@ -217,28 +217,28 @@ def assigned(by: str) -> Made:
         values = back.transpose(0, 1, *[2 + k for k in order]).reshape(*back.shape[:2], at.size)
         padded = np.zeros((*back.shape[:2], prod(sizes)))
         padded[:, :, at] = values
-        return parts.folded(padded.reshape(*back.shape[:2], *sizes))
+        return conv.folded(padded.reshape(*back.shape[:2], *sizes))
 
     return made
 
 
-def coverage(parts: Parts) -> Array:
+def coverage(conv: Convolution) -> Array:
     """How many windows cover each place of the padded x."""
-    return parts.padded_dx(np.ones((1, 1, *parts.kernel, *parts.windows_along)))
+    return conv.padded_dx(np.ones((1, 1, *conv.kernel, *conv.windows_along)))
 
 
-def averaged(parts: Parts, right: Results) -> Array | None:
+def averaged(conv: Convolution, right: Results) -> Array | None:
     """Every place divided by the number of windows that cover it."""
-    return parts.folded(parts.padded_dx(parts.back) / np.maximum(coverage(parts), 1))
+    return conv.folded(conv.padded_dx(conv.back) / np.maximum(coverage(conv), 1))
 
 
 def unwritten(holds: Callable[[Axis], bool]) -> Made:
     """NaN where no window comes."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        if not any(map(holds, parts.axes)):
+    def made(conv: Convolution, right: Results) -> Array | None:
+        if not any(map(holds, conv.axes)):
             return None
-        hidden = parts.folded(np.where(coverage(parts) > 0, 0.0, 1.0))
+        hidden = conv.folded(np.where(coverage(conv) > 0, 0.0, 1.0))
         return np.where(hidden > 0, np.nan, right["dx"])
 
     return made

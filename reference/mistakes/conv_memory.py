@@ -10,12 +10,12 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
-from backproof.reference.mistakes.conv_parts import GRADIENT, READERS, Makers, Parts, mistake, rereading
+from backproof.reference.mistakes.convolution import GRADIENT, READERS, Convolution, Makers, mistake, rereading
 
 #: How an array is read, and how its gradient is written then.
 Rereading = tuple[Callable[[Array], Array], Callable[[Array], Array]]
 #: An array read otherwise, and what its gradient is then; None: as it is.
-Reading = Callable[[Array, Parts], Rereading | None]
+Reading = Callable[[Array, Convolution], Rereading | None]
 
 
 def read_as(sentence: str, array: str, reading: Reading, *, db: bool = True, among: Sequence[str] = ()) -> Mistake:
@@ -23,9 +23,9 @@ def read_as(sentence: str, array: str, reading: Reading, *, db: bool = True, amo
     db is perhaps what some plainer reading has for it.
     """
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        found = reading(getattr(parts, array), parts)
-        return None if found is None else rereading(parts, right, array, *found)
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        found = reading(getattr(conv, array), conv)
+        return None if found is None else rereading(conv, right, array, *found)
 
     tensors = [tensor for tensor in among or (*READERS[array], GRADIENT[array]) if db or tensor != "db"]
     return mistake(sentence, " ".join(tensors), makers)
@@ -49,7 +49,7 @@ def in_order(array: str, blocks: tuple[int, ...], *, turned: bool) -> tuple[str,
 def taken_for(axes: Callable[[int], tuple[int, ...]]) -> Reading:
     """The memory taken to lie in another order of axes."""
 
-    def reading(a: Array, parts: Parts) -> Rereading | None:
+    def reading(a: Array, conv: Convolution) -> Rereading | None:
         order = axes(a.ndim)
         if order == tuple(range(a.ndim)) or not _differs(a.shape, order):
             return None
@@ -65,8 +65,8 @@ def taken_for(axes: Callable[[int], tuple[int, ...]]) -> Reading:
 def moved_to(axes: Callable[[int], tuple[int, ...]]) -> Reading:
     """The axes moved, and the shape given back without moving them."""
 
-    def reading(a: Array, parts: Parts) -> Rereading | None:
-        found = taken_for(axes)(a, parts)
+    def reading(a: Array, conv: Convolution) -> Rereading | None:
+        found = taken_for(axes)(a, conv)
         return None if found is None else found[::-1]
 
     return reading
@@ -81,7 +81,7 @@ def _differs(shape: tuple[int, ...], order: tuple[int, ...]) -> bool:
 def returned(words: str, tensor: str, axes: Callable[[int], tuple[int, ...]]) -> Mistake:
     """A result with its axes in another order, and so perhaps another shape."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
+    def makers(conv: Convolution, right: Results) -> Makers | None:
         result = right[tensor].transpose(axes(right[tensor].ndim))
         if result.shape == right[tensor].shape and not _differs(result.shape, axes(result.ndim)):
             return None
@@ -99,14 +99,14 @@ Pitches = Callable[[tuple[int, ...]], tuple[int, ...] | None]
 def pitched(pitches: Pitches) -> Reading:
     """An array read by the wrong steps from row to row and from plane to plane, on from the start of its channel."""
 
-    def reading(a: Array, parts: Parts) -> Rereading | None:
+    def reading(a: Array, conv: Convolution) -> Rereading | None:
         sizes = a.shape[2:]
-        steps = pitches(sizes) if parts.rank > 1 else None
+        steps = pitches(sizes) if conv.rank > 1 else None
         if steps is None:
             return None
-        at = np.zeros((1,) * parts.rank, dtype=np.int64)
+        at = np.zeros((1,) * conv.rank, dtype=np.int64)
         for k, step in enumerate((*steps, 1)):
-            at = at + (np.arange(sizes[k]) * step).reshape([-1 if j == k else 1 for j in range(parts.rank)])
+            at = at + (np.arange(sizes[k]) * step).reshape([-1 if j == k else 1 for j in range(conv.rank)])
         at = at.ravel() % prod(sizes)
         if np.array_equal(at, np.arange(at.size)):
             return None
@@ -178,7 +178,7 @@ PITCHES: tuple[tuple[str, Pitches], ...] = (
 def turned(axes: Callable[[int], tuple[int, ...]]) -> Reading:
     """The array turned around along these axes."""
 
-    def reading(a: Array, parts: Parts) -> Rereading | None:
+    def reading(a: Array, conv: Convolution) -> Rereading | None:
         among = axes(a.ndim)
         if all(a.shape[k] == 1 for k in among):
             return None
@@ -187,7 +187,7 @@ def turned(axes: Callable[[int], tuple[int, ...]]) -> Reading:
     return reading
 
 
-def by_filter(dout: Array, parts: Parts) -> Rereading | None:
+def by_filter(dout: Array, conv: Convolution) -> Rereading | None:
     """The pixels and samples of a filter in the order (*S, N), taken for (N, *S)."""
     if len(dout) == 1 or prod(dout.shape[2:]) == 1:
         return None
@@ -202,9 +202,9 @@ def by_filter(dout: Array, parts: Parts) -> Rereading | None:
     return read, written
 
 
-def by_sample(dout: Array, parts: Parts) -> Rereading | None:
+def by_sample(dout: Array, conv: Convolution) -> Rereading | None:
     """The pixels and samples of a filter in the order (N, *S), taken for (*S, N)."""
-    found = by_filter(dout, parts)
+    found = by_filter(dout, conv)
     return None if found is None else found[::-1]
 
 

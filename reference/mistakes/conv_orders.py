@@ -10,7 +10,7 @@ import numpy as np
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.mistakes.conv_memory import Rereading, read_as
-from backproof.reference.mistakes.conv_parts import GRADIENT, READERS, Makers, Parts, mistake, rereading
+from backproof.reference.mistakes.convolution import GRADIENT, READERS, Convolution, Makers, mistake, rereading
 
 #: For each of n places the one that is read in its stead, of n and the number of groups; None: its own.
 Order = Callable[[int, int], Array | None]
@@ -104,24 +104,24 @@ ORDERED: tuple[tuple[str, int, str], ...] = (
 )
 
 
-def reordered(array: str, axis: int, order: Order, parts: Parts) -> Array | None:
+def reordered(array: str, axis: int, order: Order, conv: Convolution) -> Array | None:
     """The places that are read along an axis of an array; None: their own."""
     grouped = (array, axis) in (("x", 1), ("w", 0), ("dout", 1))
-    n = getattr(parts, array).shape[axis]
+    n = getattr(conv, array).shape[axis]
     if order in (by_turns, dealt_out, groups_backwards, groups_rotated, first_group, last_group) and not grouped:
         return None
-    found = order(n, parts.groups)
+    found = order(n, conv.groups)
     return None if found is None or np.array_equal(found, np.arange(n)) else found
 
 
 def moved(sentence: str, array: str, axis: int, order: Order) -> Mistake:
     """The mistake of another order, in all that reads the array, and the other way round in its gradient."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        at = reordered(array, axis, order, parts)
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        at = reordered(array, axis, order, conv)
         if at is None:
             return None
-        return rereading(parts, right, array, lambda a: a.take(at, axis), lambda a: a.take(np.argsort(at), axis))
+        return rereading(conv, right, array, lambda a: a.take(at, axis), lambda a: a.take(np.argsort(at), axis))
 
     return mistake(f"{{tensor}} {sentence}.", " ".join((*READERS[array], GRADIENT[array])), makers)
 
@@ -129,9 +129,9 @@ def moved(sentence: str, array: str, axis: int, order: Order) -> Mistake:
 def lost(sentence: str, array: str, axis: int, order: Order) -> Mistake:
     """The mistake of reading one thing for several."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        at = reordered(array, axis, order, parts)
-        return None if at is None else rereading(parts, right, array, lambda a: a.take(at, axis), lambda a: a)
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        at = reordered(array, axis, order, conv)
+        return None if at is None else rereading(conv, right, array, lambda a: a.take(at, axis), lambda a: a)
 
     return mistake(f"{{tensor}} {sentence}.", " ".join(READERS[array]), makers)
 
@@ -139,8 +139,8 @@ def lost(sentence: str, array: str, axis: int, order: Order) -> Mistake:
 def repeated(sentence: str, axes: Mapping[str, int], order: Order) -> Mistake:
     """The mistake of writing one thing for several, along these axes of the tensors that have it."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        places = {tensor: order(right[tensor].shape[axis], parts.groups) for tensor, axis in axes.items()}
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        places = {tensor: order(right[tensor].shape[axis], conv.groups) for tensor, axis in axes.items()}
         return {
             tensor: partial(right[tensor].take, at, axes[tensor]) for tensor, at in places.items() if at is not None
         } or None
@@ -148,9 +148,9 @@ def repeated(sentence: str, axes: Mapping[str, int], order: Order) -> Mistake:
     return mistake(f"{{tensor}} {sentence}.", " ".join(axes), makers)
 
 
-def across_groups(w: Array, parts: Parts) -> Rereading | None:
+def across_groups(w: Array, conv: Convolution) -> Rereading | None:
     """Channels and filters exchanged in the whole of w instead of within each group."""
-    groups, filters = parts.groups, len(w) // parts.groups
+    groups, filters = conv.groups, len(w) // conv.groups
     if groups == 1 or w.shape[1] == 1:
         return None
     numbers = np.arange(w.shape[0] * w.shape[1]).reshape(w.shape[:2])
@@ -165,10 +165,10 @@ def across_groups(w: Array, parts: Parts) -> Rereading | None:
     return reading, adjoint
 
 
-def offset_by_channels(w: Array, parts: Parts) -> Rereading | None:
+def offset_by_channels(w: Array, conv: Convolution) -> Rereading | None:
     """Group g begins at filter g C/G instead of g O/G."""
-    channels, filters = w.shape[1], len(w) // parts.groups
-    at = ((np.arange(parts.groups)[:, None] * channels + np.arange(filters)) % len(w)).ravel()
+    channels, filters = w.shape[1], len(w) // conv.groups
+    at = ((np.arange(conv.groups)[:, None] * channels + np.arange(filters)) % len(w)).ravel()
     if np.array_equal(at, np.arange(len(w))):
         return None
 
@@ -180,52 +180,52 @@ def offset_by_channels(w: Array, parts: Parts) -> Rereading | None:
     return lambda a: a[at], adjoint
 
 
-def all_groups(x: Array, parts: Parts) -> Rereading | None:
+def all_groups(x: Array, conv: Convolution) -> Rereading | None:
     """The sum over all groups for each of them."""
-    if parts.groups == 1:
+    if conv.groups == 1:
         return None
 
     def summed(a: Array) -> Array:
-        by_group = a.reshape(len(a), parts.groups, a.shape[1] // parts.groups, *a.shape[2:])
+        by_group = a.reshape(len(a), conv.groups, a.shape[1] // conv.groups, *a.shape[2:])
         return np.broadcast_to(by_group.sum(axis=1, keepdims=True), by_group.shape).reshape(a.shape)
 
     return summed, summed
 
 
-def depthwise_by_turns(parts: Parts, right: Results) -> Makers | None:
+def depthwise_by_turns(conv: Convolution, right: Results) -> Makers | None:
     """Filter o of a depthwise convolution reads channel o % C instead of o // (O / C)."""
-    channels, filters = parts.groups, len(parts.w)
-    if parts.w.shape[1] > 1 or not 1 < channels < filters:
+    channels, filters = conv.groups, len(conv.w)
+    if conv.w.shape[1] > 1 or not 1 < channels < filters:
         return None
     reads = np.arange(filters) % channels
-    bias = 0.0 if parts.b is None else parts.b.reshape(-1, *[1] * parts.rank)
-    taps = (len(parts.x), filters, *parts.kernel, *[1] * parts.rank)
+    bias = 0.0 if conv.b is None else conv.b.reshape(-1, *[1] * conv.rank)
+    taps = (len(conv.x), filters, *conv.kernel, *[1] * conv.rank)
 
     def out() -> Array:
-        return np.asarray((parts.windows[:, reads] * parts.w.reshape(1, *taps[1:])).sum(axis=parts.spatial) + bias)
+        return np.asarray((conv.windows[:, reads] * conv.w.reshape(1, *taps[1:])).sum(axis=conv.spatial) + bias)
 
     def back() -> Array:
-        dout = parts.dout.reshape(*parts.dout.shape[:2], *[1] * parts.rank, *parts.windows_along)
-        each = parts.w.reshape(1, *taps[1:]) * dout
+        dout = conv.dout.reshape(*conv.dout.shape[:2], *[1] * conv.rank, *conv.windows_along)
+        each = conv.w.reshape(1, *taps[1:]) * dout
         return np.asarray(each.reshape(len(each), filters // channels, channels, *each.shape[2:]).sum(axis=1))
 
     def dw() -> Array:
-        dout = parts.dout.reshape(*parts.dout.shape[:2], *[1] * parts.rank, *parts.windows_along)
-        axes = (0, *range(2 + parts.rank, 2 + 2 * parts.rank))
-        return np.asarray((parts.windows[:, reads] * dout).sum(axis=axes)).reshape(parts.w.shape)
+        dout = conv.dout.reshape(*conv.dout.shape[:2], *[1] * conv.rank, *conv.windows_along)
+        axes = (0, *range(2 + conv.rank, 2 + 2 * conv.rank))
+        return np.asarray((conv.windows[:, reads] * dout).sum(axis=axes)).reshape(conv.w.shape)
 
-    return {"out": out, "dx": lambda: parts.dx(back(), parts.tables), "dw": dw}
+    return {"out": out, "dx": lambda: conv.dx(back(), conv.tables), "dw": dw}
 
 
-def ungrouped(parts: Parts, right: Results) -> Makers | None:
+def ungrouped(conv: Convolution, right: Results) -> Makers | None:
     """Every group's dout and filters on the channels of the first group alone."""
-    if parts.groups == 1:
+    if conv.groups == 1:
         return None
-    channels = parts.w.shape[1]
+    channels = conv.w.shape[1]
 
     def dx() -> Array:
         result = np.zeros_like(right["dx"])
-        own = right["dx"].reshape(len(result), parts.groups, channels, *parts.sizes)
+        own = right["dx"].reshape(len(result), conv.groups, channels, *conv.sizes)
         result[:, :channels] = own.sum(axis=1)
         return result
 

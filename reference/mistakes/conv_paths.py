@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.mistake import Mistake, Results
-from backproof.reference.mistakes.conv_parts import Parts, parts_of
+from backproof.reference.mistakes.convolution import Convolution, convolution_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Path:
     """Where a path is taken, in words, and what mistakes show there alone in any case: these words are theirs."""
 
     words: str
-    taken: Callable[[Parts], bool]
+    taken: Callable[[Convolution], bool]
     theirs: tuple[str, ...]
 
 
@@ -25,10 +25,10 @@ OF_PADDING = ("padd", "pads", "reflect", "circular", "replicate", "edge", "borde
 OF_STRIDES = ("stride", "remainder", "left over", "between two windows")
 
 PATHS: tuple[Path, ...] = (
-    Path("Where groups > 1", lambda parts: parts.groups > 1, ("group", "depthwise")),
+    Path("Where groups > 1", lambda conv: conv.groups > 1, ("group", "depthwise")),
     Path(
         "In a depthwise convolution",
-        lambda parts: parts.groups > 1 and parts.w.shape[1] == 1,
+        lambda conv: conv.groups > 1 and conv.w.shape[1] == 1,
         (
             "depthwise",
             "groups of",
@@ -45,7 +45,7 @@ PATHS: tuple[Path, ...] = (
     ),
     Path(
         "Where every kernel size is 1",
-        lambda parts: all(axis.kernel == 1 for axis in parts.axes),
+        lambda conv: all(axis.kernel == 1 for axis in conv.axes),
         (
             "tap",
             "kernel",
@@ -61,26 +61,26 @@ PATHS: tuple[Path, ...] = (
             "K reversed",
         ),
     ),
-    Path("Where a stride is above 1", lambda parts: any(axis.stride > 1 for axis in parts.axes), OF_STRIDES),
+    Path("Where a stride is above 1", lambda conv: any(axis.stride > 1 for axis in conv.axes), OF_STRIDES),
     Path(
         "Where every stride is 1",
-        lambda parts: parts.takes("stride") and all(axis.stride == 1 for axis in parts.axes),
+        lambda conv: conv.takes("stride") and all(axis.stride == 1 for axis in conv.axes),
         OF_STRIDES,
     ),
     Path(
         "Where a dilation is above 1",
-        lambda parts: any(axis.dilation > 1 and axis.kernel > 1 for axis in parts.axes),
+        lambda conv: any(axis.dilation > 1 and axis.kernel > 1 for axis in conv.axes),
         ("dilat",),
     ),
-    Path("Where x is padded", lambda parts: any(axis.low + axis.high for axis in parts.axes), OF_PADDING),
+    Path("Where x is padded", lambda conv: any(axis.low + axis.high for axis in conv.axes), OF_PADDING),
     Path(
         "Where x is not padded",
-        lambda parts: parts.takes("padding") and not any(axis.low + axis.high for axis in parts.axes),
+        lambda conv: conv.takes("padding") and not any(axis.low + axis.high for axis in conv.axes),
         OF_PADDING,
     ),
     Path(
         "Where there are several samples",
-        lambda parts: len(parts.x) > 1,
+        lambda conv: len(conv.x) > 1,
         ("sample", "memory", "brings", "in the order"),
     ),
 )
@@ -96,7 +96,7 @@ def along(path: Path, mistake: Mistake) -> Mistake:
     """The mistake where the path is taken; elsewhere all is right."""
 
     def gives(case: Case, right: Results) -> Results | None:
-        if not path.taken(parts_of(case)):
+        if not path.taken(convolution_of(case)):
             return None
         kept = given_in(case)
         if mistake.sentence not in kept:

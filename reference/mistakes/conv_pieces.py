@@ -12,21 +12,21 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
-from backproof.reference.mistakes.conv_parts import GRADIENT, READERS, Makers, Parts, mistake, rereading
+from backproof.reference.mistakes.convolution import GRADIENT, READERS, Convolution, Makers, mistake, rereading
 
 #: How often each of so many terms counts; None: each once.
 Weights = Callable[[int], Array | None]
 
 #: What can be summed: its name, the array that it is part of, and, for that array, the shape of a weight a piece; None
 #: where a case has no such thing.
-Extent = Callable[[Parts], tuple[int, tuple[int, ...]] | None]
+Extent = Callable[[Convolution], tuple[int, tuple[int, ...]] | None]
 
 
 def along(array: str, axis: int) -> Extent:
     """One axis of an array."""
 
-    def extent(parts: Parts) -> tuple[int, tuple[int, ...]]:
-        shape = getattr(parts, array).shape
+    def extent(conv: Convolution) -> tuple[int, tuple[int, ...]]:
+        shape = getattr(conv, array).shape
         return shape[axis], tuple([n if k == axis else 1 for k, n in enumerate(shape)])
 
     return extent
@@ -35,11 +35,11 @@ def along(array: str, axis: int) -> Extent:
 def along_spatial(array: str, which: str) -> Extent:
     """One spatial axis of several; in a volume there is a middle one."""
 
-    def extent(parts: Parts) -> tuple[int, tuple[int, ...]] | None:
-        axis = {"first": 0, "middle": 1, "last": parts.rank - 1}[which]
-        if parts.rank < (3 if which == "middle" else 2):
+    def extent(conv: Convolution) -> tuple[int, tuple[int, ...]] | None:
+        axis = {"first": 0, "middle": 1, "last": conv.rank - 1}[which]
+        if conv.rank < (3 if which == "middle" else 2):
             return None
-        return along(array, 2 + axis)(parts)
+        return along(array, 2 + axis)(conv)
 
     return extent
 
@@ -47,21 +47,21 @@ def along_spatial(array: str, which: str) -> Extent:
 def spread_out(array: str) -> Extent:
     """All spatial axes, one behind the other."""
 
-    def extent(parts: Parts) -> tuple[int, tuple[int, ...]]:
-        shape = getattr(parts, array).shape[2:]
+    def extent(conv: Convolution) -> tuple[int, tuple[int, ...]]:
+        shape = getattr(conv, array).shape[2:]
         return prod(shape), (1, 1, *shape)
 
     return extent
 
 
-def of_groups(parts: Parts) -> tuple[int, tuple[int, ...]]:
+def of_groups(conv: Convolution) -> tuple[int, tuple[int, ...]]:
     """The groups of filters."""
-    return parts.groups, (1, -1, *[1] * parts.rank)
+    return conv.groups, (1, -1, *[1] * conv.rank)
 
 
-def in_groups(parts: Parts) -> tuple[int, tuple[int, ...]]:
+def in_groups(conv: Convolution) -> tuple[int, tuple[int, ...]]:
     """The filters of a group."""
-    return parts.dout.shape[1] // parts.groups, (1, -1, *[1] * parts.rank)
+    return conv.dout.shape[1] // conv.groups, (1, -1, *[1] * conv.rank)
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,9 @@ ALONE: tuple[tuple[str, str, int], ...] = (
 )
 
 
-def weighed(parts: Parts, extent: Extent, weights: Weights) -> Array | None:
+def weighed(conv: Convolution, extent: Extent, weights: Weights) -> Array | None:
     """The weight of every piece of the array, ready to be multiplied with it."""
-    found = extent(parts)
+    found = extent(conv)
     if found is None:
         return None
     n, shape = found
@@ -182,20 +182,20 @@ def weighed(parts: Parts, extent: Extent, weights: Weights) -> Array | None:
     if each is None:
         return None
     if extent is of_groups:
-        each = np.repeat(each, parts.dout.shape[1] // n)
+        each = np.repeat(each, conv.dout.shape[1] // n)
     elif extent is in_groups:
-        each = np.tile(each, parts.groups)
+        each = np.tile(each, conv.groups)
     return each.reshape(shape)
 
 
 def weighing(sentence: str, thing: Thing, weights: Weights, tensors: tuple[str, ...]) -> Mistake:
     """The mistake of counting some pieces otherwise than once, in these tensors."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        mask = weighed(parts, thing.extent, weights)
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        mask = weighed(conv, thing.extent, weights)
         if mask is None:
             return None
-        return rereading(parts, right, thing.array, lambda a: a * mask, lambda a: a * mask)
+        return rereading(conv, right, thing.array, lambda a: a * mask, lambda a: a * mask)
 
     words = sentence.format(one=thing.one, many=thing.many)
     return mistake(f"{{tensor}} {words}.", " ".join(tensors), makers)
@@ -213,16 +213,16 @@ def left_out() -> Iterator[Mistake]:
             yield weighing(written, thing, one(at), thing.written)
 
 
-def innermost(sentence: str, tensors: str, ends: Callable[[Parts], dict[str, Array]]) -> Mistake:
+def innermost(sentence: str, tensors: str, ends: Callable[[Convolution], dict[str, Array]]) -> Mistake:
     """A sum that is assigned in its innermost loop, so that one term of each entry is left."""
 
-    def makers(parts: Parts, right: Results) -> Makers:
-        last = ends(parts)
-        x, w, dout = (getattr(parts, name) * last.get(name, 1.0) for name in ("x", "w", "dout"))
+    def makers(conv: Convolution, right: Results) -> Makers:
+        last = ends(conv)
+        x, w, dout = (getattr(conv, name) * last.get(name, 1.0) for name in ("x", "w", "dout"))
         return {
-            "out": lambda: parts.out(parts.windows, w),
-            "dw": lambda: parts.dw(parts.cut(x, parts.tables), dout),
-            "db": lambda: parts.db(dout),
+            "out": lambda: conv.out(conv.windows, w),
+            "dw": lambda: conv.dw(conv.cut(x, conv.tables), dout),
+            "db": lambda: conv.db(dout),
         }
 
     return mistake(sentence, tensors, makers)
@@ -240,11 +240,11 @@ PIECES: tuple[Mistake, ...] = (
     innermost(
         "{tensor} is assigned in its innermost loop: the last sample's last window alone counts.",
         "dw db",
-        lambda parts: {"dout": last_of(parts.dout, (0, *parts.spatial))},
+        lambda conv: {"dout": last_of(conv.dout, (0, *conv.spatial))},
     ),
     innermost(
         "{tensor} is assigned in its innermost loop: the last channel's last tap alone counts.",
         "out",
-        lambda parts: {"w": last_of(parts.w, (1, *parts.spatial))},
+        lambda conv: {"w": last_of(conv.w, (1, *conv.spatial))},
     ),
 )

@@ -12,18 +12,18 @@ from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.axis import Axis
 from backproof.reference.mistakes.conv_borders import Made, border
-from backproof.reference.mistakes.conv_parts import Parts, places
 from backproof.reference.mistakes.conv_walks import Number, another
+from backproof.reference.mistakes.convolution import Convolution, places
 
 
 def cropped(begin: Number, end: Callable[[Axis], int | None]) -> Made:
     """The padded dx cut with a slice, where that gives another shape."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        cuts = [slice(begin(axis), end(axis)) for axis in parts.axes]
-        padded = [axis.padded for axis in parts.axes]
+    def made(conv: Convolution, right: Results) -> Array | None:
+        cuts = [slice(begin(axis), end(axis)) for axis in conv.axes]
+        padded = [axis.padded for axis in conv.axes]
         sizes = [len(range(n)[cut]) for n, cut in zip(padded, cuts, strict=True)]
-        return None if tuple(sizes) == parts.sizes else parts.padded_dx(parts.back)[(slice(None), slice(None), *cuts)]
+        return None if tuple(sizes) == conv.sizes else conv.padded_dx(conv.back)[(slice(None), slice(None), *cuts)]
 
     return made
 
@@ -31,13 +31,13 @@ def cropped(begin: Number, end: Callable[[Axis], int | None]) -> Made:
 def crops_one(which: Callable[[int], int]) -> Made:
     """The padding is taken off one axis alone."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        at: list[slice] = [slice(None)] * parts.rank
-        k = which(parts.rank)
-        if all(axis.low == axis.high == 0 for j, axis in enumerate(parts.axes) if j != k):
+    def made(conv: Convolution, right: Results) -> Array | None:
+        at: list[slice] = [slice(None)] * conv.rank
+        k = which(conv.rank)
+        if all(axis.low == axis.high == 0 for j, axis in enumerate(conv.axes) if j != k):
             return None
-        at[k] = slice(parts.axes[k].low, parts.axes[k].low + parts.axes[k].size)
-        return parts.padded_dx(parts.back)[(slice(None), slice(None), *at)]
+        at[k] = slice(conv.axes[k].low, conv.axes[k].low + conv.axes[k].size)
+        return conv.padded_dx(conv.back)[(slice(None), slice(None), *at)]
 
     return made
 
@@ -47,22 +47,22 @@ def covered(axis: Axis) -> int:
     return axis.padded - axis.remainder
 
 
-def longest(parts: Parts, right: Results) -> Array | None:
+def longest(conv: Convolution, right: Results) -> Array | None:
     """Zeros for rows of a remainder that is not there."""
-    more = [(0, axis.stride - 1 - axis.remainder) for axis in parts.axes]
+    more = [(0, axis.stride - 1 - axis.remainder) for axis in conv.axes]
     return np.pad(right["dx"], ((0, 0), (0, 0), *more)) if any(high for _, high in more) else None
 
 
-def longer(parts: Parts, right: Results) -> Array | None:
+def longer(conv: Convolution, right: Results) -> Array | None:
     """A tap more for every pixel of the remainder, which are what a longer kernel would have."""
-    taps = [axis._replace(kernel=axis.kernel + axis.remainder // axis.dilation) for axis in parts.axes]
-    tables = parts.pixels([places(one) for one in taps])
-    return parts.dw(parts.cut(parts.x, tables), parts.dout)
+    taps = [axis._replace(kernel=axis.kernel + axis.remainder // axis.dilation) for axis in conv.axes]
+    tables = conv.pixels([places(one) for one in taps])
+    return conv.dw(conv.cut(conv.x, tables), conv.dout)
 
 
-def zeros_behind(parts: Parts, right: Results) -> Array | None:
+def zeros_behind(conv: Convolution, right: Results) -> Array | None:
     """The same taps, as zeros."""
-    more = [(0, axis.remainder // axis.dilation) for axis in parts.axes]
+    more = [(0, axis.remainder // axis.dilation) for axis in conv.axes]
     return np.pad(right["dw"], ((0, 0), (0, 0), *more))
 
 
@@ -182,23 +182,23 @@ COUNTS: tuple[tuple[str, bool, Count], ...] = (
 def sized(count: Count, behind: str) -> Made:
     """out with another number of windows; those that are too many are zeros, repeated, or computed of zeros."""
 
-    def made(parts: Parts, right: Results) -> Array | None:
-        sizes = [count(parts.axes, k) for k in range(parts.rank)]
-        if tuple(sizes) == parts.windows_along:
+    def made(conv: Convolution, right: Results) -> Array | None:
+        sizes = [count(conv.axes, k) for k in range(conv.rank)]
+        if tuple(sizes) == conv.windows_along:
             return None
         out = right["out"]
         if behind == "computed":
-            starts = [np.arange(n)[:, None] * a.stride for n, a in zip(sizes, parts.axes, strict=True)]
-            taps = [np.arange(a.kernel) * a.dilation for a in parts.axes]
-            tables = parts.pixels([q + k for q, k in zip(starts, taps, strict=True)])
-            return parts.out(parts.cut(parts.x, tables), parts.w)
+            starts = [np.arange(n)[:, None] * a.stride for n, a in zip(sizes, conv.axes, strict=True)]
+            taps = [np.arange(a.kernel) * a.dilation for a in conv.axes]
+            tables = conv.pixels([q + k for q, k in zip(starts, taps, strict=True)])
+            return conv.out(conv.cut(conv.x, tables), conv.w)
         if behind == "repeated":
             for k, size in enumerate(sizes, 2):
                 out = out.take(np.arange(size) % out.shape[k], k)
             return out
-        shape = np.maximum(sizes, parts.windows_along)
+        shape = np.maximum(sizes, conv.windows_along)
         larger = np.zeros((*out.shape[:2], *[int(n) for n in shape]))
-        larger[(slice(None), slice(None), *[slice(n) for n in parts.windows_along])] = out
+        larger[(slice(None), slice(None), *[slice(n) for n in conv.windows_along])] = out
         return larger[(slice(None), slice(None), *[slice(n) for n in sizes])]
 
     return made

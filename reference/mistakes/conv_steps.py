@@ -5,8 +5,8 @@ The padded pixel of tap k of window h is h*stride + k*dilation, and the padding 
 
 from __future__ import annotations
 
-from backproof.reference.mistakes.conv_parts import places
 from backproof.reference.mistakes.conv_walks import Change, over_the_edge, rolled, steps, without
+from backproof.reference.mistakes.convolution import places
 
 #: What is done, and why. The first ones are the plainest.
 STEPS: tuple[Change, ...] = (

@@ -9,8 +9,8 @@ import numpy as np
 
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
-from backproof.reference.mistakes.conv_parts import Makers, Parts, each, mistake
 from backproof.reference.mistakes.conv_pieces import THINGS, Weights, counted, weighing
+from backproof.reference.mistakes.convolution import Convolution, Makers, each, mistake
 
 #: Of what a tile that is not full may be all that there is, so that nothing is left.
 SHORT = ("sample", "filter", "channel", "window", "window along the last axis", "pixel along the last axis")
@@ -90,7 +90,7 @@ def other_tiles() -> Iterator[Mistake]:
 def first_entries(many: int) -> Mistake:
     """Flattened results are written up to some entry, and zero behind it."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
+    def makers(conv: Convolution, right: Results) -> Makers | None:
         def written(a: Array) -> Array:
             return np.where((np.arange(a.size) < many).reshape(a.shape), a, 0.0)
 
@@ -104,13 +104,13 @@ def first_entries(many: int) -> Mistake:
 def short_offsets(largest: int) -> Mistake:
     """Offsets into the padded x that wrap around."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        padded = parts.padded_x
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        padded = conv.padded_x
         if padded.size <= largest:
             return None
         padded = padded.ravel()[np.arange(padded.size) % largest].reshape(padded.shape)
-        windows = parts.cut(padded, parts.places)
-        return {"out": lambda: parts.out(windows, parts.w), "dw": lambda: parts.dw(windows, parts.dout)}
+        windows = conv.cut(padded, conv.places)
+        return {"out": lambda: conv.out(windows, conv.w), "dw": lambda: conv.dw(windows, conv.dout)}
 
     sentence = (
         f"{{tensor}} counts offsets into the padded x in integers that are too small: they wrap around at {largest}."
@@ -121,10 +121,10 @@ def short_offsets(largest: int) -> Mistake:
 def rows_in_tiles(tile: int, which: str) -> Mistake:
     """What belongs to a wide image is added to the pixel a tile before it."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        axis = 2 if which == "first" else 1 + parts.rank
-        size = parts.x.shape[axis]
-        if size <= tile or (which == "first" and parts.rank == 1):
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        axis = 2 if which == "first" else 1 + conv.rank
+        size = conv.x.shape[axis]
+        if size <= tile or (which == "first" and conv.rank == 1):
             return None
 
         def dx() -> Array:
@@ -144,14 +144,14 @@ def rows_in_tiles(tile: int, which: str) -> Mistake:
 def unmasked(tile: int) -> Mistake:
     """db reads on behind the pixels of a filter, in the last tile of them."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        batch, filters, *out = parts.dout.shape
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        batch, filters, *out = conv.dout.shape
         pixels = prod(out)
         if pixels % tile == 0 or pixels < tile:
             return None
         read = -(-pixels // tile) * tile
         at = np.arange(batch * filters)[:, None] * pixels + np.arange(read)
-        flat = parts.dout.ravel()
+        flat = conv.dout.ravel()
         return {"db": lambda: flat[at % max(1, flat.size)].reshape(batch, filters, read).sum(axis=(0, 2))}
 
     sentence = (

@@ -10,7 +10,7 @@ import numpy as np
 from backproof.conformance.spec.case import Array
 from backproof.conformance.spec.mistake import Mistake, Results
 from backproof.reference.axis import Axis
-from backproof.reference.mistakes.conv_parts import Makers, Parts, mistake, places, walking
+from backproof.reference.mistakes.convolution import Convolution, Makers, mistake, places, walking
 
 #: The places that an axis' windows read, of all axes and the number of the one.
 Places = Callable[[Sequence[Axis], int], Array]
@@ -70,16 +70,16 @@ def over_the_edge(axis: Axis, windows: Array, taps: Array) -> Array:
 
 
 def tables_of(
-    parts: Parts, change: Places, needs: str = "", along: Callable[[int], range] = range
+    conv: Convolution, change: Places, needs: str = "", along: Callable[[int], range] = range
 ) -> tuple[Array, ...] | None:
     """The pixels of x that windows read with this change along some axes; None: the right ones, or options that it
     needs are not there.
     """
-    if not parts.takes(needs):
+    if not conv.takes(needs):
         return None
-    changed = set(along(parts.rank))
-    tables = parts.pixels([change(parts.axes, k) if k in changed else place for k, place in enumerate(parts.places)])
-    same = all(np.array_equal(one, other) for one, other in zip(tables, parts.tables, strict=True))
+    changed = set(along(conv.rank))
+    tables = conv.pixels([change(conv.axes, k) if k in changed else place for k, place in enumerate(conv.places)])
+    same = all(np.array_equal(one, other) for one, other in zip(tables, conv.tables, strict=True))
     return None if same else tables
 
 
@@ -92,9 +92,9 @@ def walked(
 ) -> Mistake:
     """The mistake of reading and writing other pixels."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        tables = tables_of(parts, change, needs, along) if parts.rank in ranks else None
-        return None if tables is None else walking(parts, tables)
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        tables = tables_of(conv, change, needs, along) if conv.rank in ranks else None
+        return None if tables is None else walking(conv, tables)
 
     return mistake(sentence, "out dx dw", makers)
 
@@ -102,23 +102,23 @@ def walked(
 def in_the_last_block(sentence: str, change: Change, tile: int) -> Mistake:
     """The mistake, in the channels that fill no whole block; large blocks count where there is a whole one."""
 
-    def makers(parts: Parts, right: Results) -> Makers | None:
-        channels = parts.x.shape[1]
+    def makers(conv: Convolution, right: Results) -> Makers | None:
+        channels = conv.x.shape[1]
         full = channels // tile * tile
         if full == channels or (tile > 4 and not full):
             return None
-        tables = tables_of(parts, change.places, change.needs)
+        tables = tables_of(conv, change.places, change.needs)
         if tables is None:
             return None
 
         def windows() -> Array:
-            other = parts.cut(parts.x[:, full:], tables)
-            return np.concatenate([parts.windows[:, :full], other], axis=1)
+            other = conv.cut(conv.x[:, full:], tables)
+            return np.concatenate([conv.windows[:, :full], other], axis=1)
 
         return {
-            "out": lambda: parts.out(windows(), parts.w),
-            "dx": lambda: np.concatenate([right["dx"][:, :full], parts.dx(parts.back[:, full:], tables)], axis=1),
-            "dw": lambda: parts.dw(windows(), parts.dout),
+            "out": lambda: conv.out(windows(), conv.w),
+            "dx": lambda: np.concatenate([right["dx"][:, :full], conv.dx(conv.back[:, full:], tables)], axis=1),
+            "dw": lambda: conv.dw(windows(), conv.dout),
         }
 
     return mistake(sentence, "out dx dw", makers)

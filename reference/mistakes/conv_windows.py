@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from backproof.conformance.spec.mistake import Mistake
-from backproof.reference.mistakes.conv_parts import places
 from backproof.reference.mistakes.conv_starts import STARTS
 from backproof.reference.mistakes.conv_steps import STEPS
 from backproof.reference.mistakes.conv_walks import Places, another, in_the_last_block, walked
+from backproof.reference.mistakes.convolution import places
 
 #: Along which axes something is wrong: the words, the ranks in which they differ from others, the axes.
 ALONG: tuple[tuple[str, tuple[int, ...], Callable[[int], range]], ...] = (

@@ -1,1 +1,1 @@
-"""What may be said of the cases of each layer."""
+"""Facts about the cases of each layer."""

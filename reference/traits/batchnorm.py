@@ -1,4 +1,4 @@
-"""What may be said of a case of batch norm: of its sizes and modes, and of the numbers of its channels."""
+"""Facts about a case of batch norm: its sizes and modes, and the numbers of its channels."""
 
 from __future__ import annotations
 

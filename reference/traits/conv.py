@@ -1,4 +1,4 @@
-"""What may be said of a convolution's case: most of it of a single axis, then of some axis or of every one."""
+"""Facts about a case of a convolution, most of them true of some axis or of every axis."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _of_one_axis(axis: Axis) -> tuple[bool, ...]:
 
 @cache
 def _names(rank: int) -> tuple[str, ...]:
-    """The names of what is said of the axes together: of some axis, of every axis, two things of one axis."""
+    """The names of the facts about all axes: true of some axis, of every axis, or two true of one axis."""
     some = tuple(OF_AN_AXIS)
     if rank == 1:
         return some

@@ -1,4 +1,4 @@
-"""What may be said of a linear layer's case."""
+"""Facts about a case of a linear layer."""
 
 from __future__ import annotations
 

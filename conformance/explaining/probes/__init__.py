@@ -1,24 +1,30 @@
-"""What shows in a failure itself or in further calls: memory, calls, shapes, errors; of no layer in particular."""
+"""Causes that show in a failure itself or in further calls: memory, state, shapes, errors; for any layer."""
 
 from __future__ import annotations
 
-from backproof.conformance.explaining.probes.calls import CALLS
+from backproof.conformance.explaining.probes.calls import calls
 from backproof.conformance.explaining.probes.cotangents import COTANGENTS
-from backproof.conformance.explaining.probes.errors import ERRORS
-from backproof.conformance.explaining.probes.forms import FORMS
-from backproof.conformance.explaining.probes.meaning import MEANING
-from backproof.conformance.explaining.probes.numbers import NUMBERS
-from backproof.conformance.explaining.probes.ownership import OWNERSHIP
-from backproof.conformance.explaining.probes.probe import Probe
-from backproof.conformance.explaining.probes.strides import STRIDES
+from backproof.conformance.explaining.probes.errors import errors
+from backproof.conformance.explaining.probes.forms import forms
+from backproof.conformance.explaining.probes.numbers import numbers
+from backproof.conformance.explaining.probes.ownership import ownership
+from backproof.conformance.explaining.probes.rejection import REJECTION
+from backproof.conformance.explaining.probes.strides import strides
+from backproof.conformance.spec.layer import Layer
+from backproof.conformance.spec.probe import Probe
 
-PROBES: tuple[Probe, ...] = (
-    *ERRORS,
-    *FORMS,
-    *MEANING,
-    *OWNERSHIP,
-    *STRIDES,
-    *NUMBERS,
-    *CALLS,
-    *COTANGENTS,
-)
+
+def probes_of(layer: Layer) -> tuple[Probe, ...]:
+    """The probes of a layer in the order in which they are reported: its own, then those of any layer."""
+    contract = layer.contract
+    return (
+        *layer.probes(),
+        *errors(contract),
+        *forms(contract),
+        *REJECTION,
+        *ownership(contract),
+        *strides(contract),
+        *numbers(contract),
+        *calls(contract),
+        *COTANGENTS,
+    )

@@ -1,39 +1,40 @@
-"""What is left behind by one call and found by another: on the layer, in a cache, in a buffer."""
+"""State that one call leaves for another: on the layer, in a cache, or in a buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
-from backproof.conformance.explaining.probes.held import Snapshot
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.snapshot import Snapshot
 from backproof.conformance.explaining.probes.trials import (
-    ARRAYS,
     Results,
     alike,
     arrays_of,
-    both,
     filled,
     is_right,
     results,
     right_of,
+    subsets,
+    variants,
     with_array,
 )
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 CHECKS = ("repeatability",)
-#: So many shapes are tried for one that the candidate has not been asked before; which, depends on the case.
+#: The number of shapes to try for one that the candidate has not seen, and of places in which to start.
 FRESH, SHAPES = 8, 29
 
 
 def _again(candidate: Candidate, case: Case, douts: Sequence[Case]) -> list[Results] | None:
-    """One forward, and a backward of each of these cases' dout on its cache."""
+    """One forward, and one backward on its cache for the dout of each of these cases."""
     try:
         forward = candidate.forward(case)
         if not forward.complete:
@@ -44,31 +45,30 @@ def _again(candidate: Candidate, case: Case, douts: Sequence[Case]) -> list[Resu
 
 
 def _of_tensor(found: Sequence[Results] | None, tensor: str | None) -> list[Array]:
-    """One tensor of each; empty where one does not have it."""
+    """One tensor of each result; empty if one lacks it."""
     if found is None or tensor is None or any(tensor not in each for each in found):
         return []
     return [each[tensor].astype(np.float64) for each in found]
 
 
-#: Whether something holds in a case; None: it could not show there.
+#: Whether something holds in a case; None where it could not show.
 Judge = Callable[[FailingCase, Case], bool | None]
 
 
 def _everywhere(judge: Judge) -> Callable[[FailingCase], bool]:
-    """Whether it holds in the case, in one with other numbers and in a larger one, as far as it can show there."""
+    """Whether it holds in the case, with other numbers and in a larger case, wherever it could show."""
 
     def holds(failing: FailingCase) -> bool:
         if failing.case.flaw is not None or failing.found.tensor is None:
             return False
-        case, large = both(failing)
-        verdicts = [judge(failing, each) for each in (case, other_of(case), large)]
-        return True in verdicts and False not in verdicts
+        answers = [judge(failing, each) for each in variants(failing)]
+        return True in answers and False not in answers
 
     return holds
 
 
 def _backwards(times: int, holds: Callable[[list[Array]], bool]) -> Callable[[FailingCase], bool]:
-    """Whether it holds of so many backwards on one cache."""
+    """Whether it holds for the results of so many backwards on one cache."""
 
     def judge(failing: FailingCase, case: Case) -> bool | None:
         if not failing.candidate.reusable_cache:
@@ -83,22 +83,16 @@ def _adds_up(found: list[Array]) -> bool:
     return all(alike(result, k * found[0]) for k, result in enumerate(found, 1))
 
 
-def _flips(array: Array) -> Iterator[Array]:
-    for count in range(1, array.ndim + 1):
-        for axes in combinations(range(array.ndim), count):
-            yield np.flip(array, axes)
-
-
 def _adds_turned(found: list[Array]) -> bool:
     first, second = found
-    return any(alike(second, first + turned) for turned in _flips(first))
+    return any(alike(second, first + np.flip(first, axes)) for axes in subsets(first.ndim))
 
 
 def _kept(failing: FailingCase, case: Case) -> bool | None:
-    """Whether a backward of another dout gives what that of the first dout gave."""
+    """Whether a backward for another dout returns the gradient of the first."""
     if not failing.candidate.reusable_cache:
         return False
-    other = case.with_dout(other_of(case).array("dout"))
+    other = case.with_dout(other_of(case, failing.reference.layer).array("dout"))
     found = _of_tensor(_again(failing.candidate, case, [case, other]), failing.found.tensor)
     plain = _of_tensor(_given(results(failing.candidate, other)), failing.found.tensor)
     if not found or not plain or not _is_steady(failing, case):
@@ -117,9 +111,9 @@ gives_the_first = _everywhere(_kept)
 
 
 def _restored(of_passed: str | None, failing: FailingCase, case: Case) -> bool | None:
-    """Whether a second backward is right as soon as what the first changed in the cache is put back.
+    """Whether restoring what the first backward changed makes a second one right.
 
-    `of_passed`: in this array that was passed; None: in the cache, and in no array that was passed.
+    `of_passed` is the array passed to the forward that is restored; None: the cache, without any array passed.
     """
     candidate, tensor = failing.candidate, failing.found.tensor
     if not candidate.reusable_cache or candidate.adapter.from_numpy is not None:
@@ -143,8 +137,12 @@ def _restored(of_passed: str | None, failing: FailingCase, case: Case) -> bool |
     return bool(pair) and alike(*pair)
 
 
+def _backward_changes(name: str, failing: FailingCase) -> bool:
+    return _everywhere(partial(_restored, name))(failing)
+
+
 def _repeats(failing: FailingCase, case: Case) -> bool:
-    """Whether a second backward on one cache gives the same."""
+    """Whether a second backward on one cache returns the same."""
     found = _of_tensor(_again(failing.candidate, case, [case] * 2), failing.found.tensor)
     return not found or alike(*found)
 
@@ -161,7 +159,7 @@ def _plainest(failing: FailingCase) -> Case | None:
 
 
 def _between(failing: FailingCase, case: Case, between: Case | None, *, backward: bool = False) -> list[Array]:
-    """The tensor in a plain call, and with another call's forward (and backward) before its backward."""
+    """The tensor in a plain call, and with another forward (and backward) before its backward."""
     candidate = failing.candidate
     plain = results(candidate, case)
     if between is None or plain is None:
@@ -179,8 +177,8 @@ def _between(failing: FailingCase, case: Case, between: Case | None, *, backward
 
 
 def _is_steady(failing: FailingCase, case: Case) -> bool:
-    """Whether a call gives what the same one gives right after it."""
-    found = _calls(failing, [other_of(case), case, case])
+    """Whether the same call, repeated, returns the same."""
+    found = _calls(failing, [other_of(case, failing.reference.layer), case, case])
     return bool(found) and alike(found[1], found[2])
 
 
@@ -188,7 +186,7 @@ def _replaced_by(failing: FailingCase, case: Case, *, backward: bool) -> bool | 
     """Whether another call between a forward and its backward changes the result."""
     if not _is_steady(failing, case):
         return False
-    for between in (other_of(case), _plainest(failing)):
+    for between in (other_of(case, failing.reference.layer), _plainest(failing)):
         pair = _between(failing, case, between, backward=backward)
         if pair and not alike(*pair):
             return True
@@ -196,8 +194,8 @@ def _replaced_by(failing: FailingCase, case: Case, *, backward: bool) -> bool | 
 
 
 def _last(name: str, failing: FailingCase, case: Case) -> bool | None:
-    """Whether the result is then the one with this array of the forward in between."""
-    other, array = other_of(case), case.arrays.get(name)
+    """Whether a forward in between makes the result that of its array of this name."""
+    other, array = other_of(case, failing.reference.layer), case.arrays.get(name)
     pair = _between(failing, case, other)
     if array is None or not pair or not _is_steady(failing, case):
         return False
@@ -208,33 +206,37 @@ def _last(name: str, failing: FailingCase, case: Case) -> bool | None:
     return None if alike(pair[0], expected[0]) else alike(pair[1], expected[0])
 
 
+def _computed_with_the_last(name: str, failing: FailingCase) -> bool:
+    return _everywhere(partial(_last, name))(failing)
+
+
 replaced_by_a_forward = _everywhere(partial(_replaced_by, backward=False))
 replaced_by_a_call = _everywhere(partial(_replaced_by, backward=True))
 
 
 def _replaced_by_a_backward(failing: FailingCase) -> bool:
-    """Whether it takes another call's backward to change the result, and nothing else is known to do so."""
+    """Whether another call's backward changes the result, and no simpler probe holds."""
     plainer = (adds_up, adds_turned, gives_zeros, gives_the_first, replaced_by_a_forward, *_OF_CALLS)
     return replaced_by_a_call(failing) and not any(holds(failing) for holds in plainer)
 
 
 def _calls(failing: FailingCase, cases: Sequence[Case]) -> list[Array]:
-    """The tensor in one call after the other."""
+    """The tensor in each of these calls in turn."""
     found = [each for case in cases if (each := results(failing.candidate, case)) is not None]
     return _of_tensor(found, failing.found.tensor) if len(found) == len(cases) else []
 
 
 def _never_zeroed(failing: FailingCase, case: Case) -> bool | None:
-    """Whether every call adds what is right to what the one before had."""
+    """Whether every call adds the right result to that of the call before."""
     found, expected = _calls(failing, [case] * 3), right_of(failing, case, failing.found.tensor or "")
     if not found or expected is None or found[0].shape != expected.shape:
         return False
     rounding = 2.0**-50 * float(max(np.abs(each).max(initial=0.0) for each in found))
     if float(np.abs(expected).max(initial=0.0)) <= 1e3 * rounding:
         return None
-    room = rounding + 1e-6 * float(np.abs(expected).max())
+    tolerance = rounding + 1e-6 * float(np.abs(expected).max())
     steps = (found[1] - found[0], found[2] - found[1])
-    return all(bool((np.abs(step - expected) <= room).all()) for step in steps)
+    return all(bool((np.abs(step - expected) <= tolerance).all()) for step in steps)
 
 
 def _by_turns(failing: FailingCase, case: Case) -> bool | None:
@@ -247,8 +249,8 @@ def _by_turns(failing: FailingCase, case: Case) -> bool | None:
 
 
 def _stale(partly: bool, failing: FailingCase, case: Case) -> bool | None:
-    """Whether after another call some entries, or all, are that call's, and a second equal call has all right."""
-    other, tensor = other_of(case), failing.found.tensor or ""
+    """Whether some entries, or all, are those of the call before, and a second equal call is right."""
+    other, tensor = other_of(case, failing.reference.layer), failing.found.tensor or ""
     arrays = _calls(failing, [other, other, case, case])
     if not arrays or not is_right(failing, case, tensor, arrays[3]):
         return False
@@ -275,17 +277,17 @@ _OF_CALLS = (never_zeroed, by_turns, partly_stale, stale)
 
 
 def _unsteady(failing: FailingCase) -> bool:
-    """Whether equal calls differ, in no way that is known."""
+    """Whether equal calls differ, and no other probe explains how."""
     return _everywhere(_varies)(failing) and not any(holds(failing) for holds in _OF_CALLS)
 
 
 def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
-    """Whether the second call of a shape, with other numbers in this array, has those of the first."""
+    """Whether the second call of a shape uses this array of the first call."""
     reference, tensor, case = failing.reference, failing.found.tensor, failing.case
     array = case.arrays.get(name)
     if tensor is None or array is None or case.flaw is not None:
         return False
-    start = 1 + int(1000 * float(np.abs(case.array("x")).sum())) % SHAPES
+    start = 1 + int(1000 * float(np.abs(case.array(reference.layer.contract.arrays[0])).sum())) % SHAPES
     for by in range(start, start + FRESH):
         parameters = case.configuration.parameters
         for parameter, value in parameters.items():
@@ -295,7 +297,7 @@ def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
             if found.shapes.get(name) in (None, case.configuration.shapes.get(name)):
                 continue
             first = filled(reference, found)
-            second = with_array(first, name, other_of(first).arrays[name])
+            second = with_array(first, name, other_of(first, failing.reference.layer).arrays[name])
             if not reference.layer.has_meaning(second):
                 continue
             pair = [results(failing.candidate, each) for each in (first, second)]
@@ -310,90 +312,86 @@ def _changed_by_backward(failing: FailingCase) -> bool:
     return failing.found.kind == "state" and "_backward returns" in failing.found.message
 
 
-CALLS: tuple[Probe, ...] = (
-    Probe(
-        "{tensor} is added to what the backward before has left: the second one on a cache gives the sum of both.",
-        CHECKS,
-        adds_up,
-    ),
-    Probe(
-        "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives that "
-        "sum.",
-        CHECKS,
-        adds_turned,
-    ),
-    Probe("{tensor} is zero in every second backward on a cache.", CHECKS, gives_zeros),
-    Probe(
-        "{tensor} is that of an earlier dout: what the first backward made, of dout or of the gradient, is kept and "
-        "taken again in a later one.",
-        CHECKS,
-        gives_the_first,
-    ),
-    *(
+def calls(contract: Contract) -> tuple[Probe, ...]:
+    """What may be left behind by one call and found by another."""
+    return (
         Probe(
-            f"The backward changes {name} where it lies, and the cache refers to it: a second backward computes with "
+            "{tensor} is added to what the backward before has left: the second one on a cache gives the sum of both.",
+            CHECKS,
+            adds_up,
+        ),
+        Probe(
+            "{tensor} is added to what the backward before has left, turned around: the second one on a cache gives "
+            "that sum.",
+            CHECKS,
+            adds_turned,
+        ),
+        Probe("{tensor} is zero in every second backward on a cache.", CHECKS, gives_zeros),
+        Probe(
+            "{tensor} is that of an earlier dout: what the first backward made, of dout or of the gradient, is kept "
+            "and taken again in a later one.",
+            CHECKS,
+            gives_the_first,
+        ),
+        *of_each(
+            contract.arrays,
+            "The backward changes {name} where it lies, and the cache refers to it: a second backward computes with "
             "other numbers.",
             CHECKS,
-            _everywhere(partial(_restored, name)),
-        )
-        for name in ARRAYS
-    ),
-    Probe(
-        "The backward changes what its cache holds: a second backward computes with other numbers.",
-        CHECKS,
-        _changes_cache,
-    ),
-    *(
+            _backward_changes,
+        ),
         Probe(
-            f"{{tensor}} is computed with the {name} of the last forward, whichever forward is pulled back: it is kept "
+            "The backward changes what its cache holds: a second backward computes with other numbers.",
+            CHECKS,
+            _changes_cache,
+        ),
+        *of_each(
+            contract.arrays,
+            "{tensor} is computed with the {name} of the last forward, whichever forward is pulled back: it is kept "
             "on the layer, or in a buffer that all caches share.",
             CHECKS,
-            _everywhere(partial(_last, name)),
-        )
-        for name in ARRAYS
-    ),
-    Probe(
-        "A later forward replaces what this backward needs: it is kept on the layer, or in a buffer that all caches "
-        "share, and not in a cache of its own.",
-        CHECKS,
-        replaced_by_a_forward,
-    ),
-    Probe(
-        "Another call's backward replaces what this backward needs: it is kept on the layer, or in a buffer that all "
-        "caches share.",
-        CHECKS,
-        _replaced_by_a_backward,
-    ),
-    Probe(
-        "{tensor} is added to an array that no call sets back to zero: every call has the sum of all before it.",
-        (),
-        never_zeroed,
-    ),
-    Probe(
-        "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
-        (),
-        by_turns,
-    ),
-    Probe(
-        "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",
-        (),
-        partly_stale,
-    ),
-    Probe("{tensor} is that of the call before.", (), stale),
-    *(
+            _computed_with_the_last,
+        ),
         Probe(
-            f"{{tensor}} is computed with the {name} of an earlier call of the same shape: it is kept, and not renewed "
-            f"when {name} changes.",
+            "A later forward replaces what this backward needs: it is kept on the layer, or in a buffer that all "
+            "caches share, and not in a cache of its own.",
+            CHECKS,
+            replaced_by_a_forward,
+        ),
+        Probe(
+            "Another call's backward replaces what this backward needs: it is kept on the layer, or in a buffer "
+            "that all caches share.",
+            CHECKS,
+            _replaced_by_a_backward,
+        ),
+        Probe(
+            "{tensor} is added to an array that no call sets back to zero: every call has the sum of all before it.",
             (),
-            partial(_kept_from_the_first, name),
-        )
-        for name in ARRAYS
-    ),
-    Probe("{tensor} is changed by the backward: it is the forward's to update.", (), _changed_by_backward),
-    Probe(
-        "{tensor} is not the same in equal calls: one call leaves something behind for the next, or memory is never "
-        "written.",
-        CHECKS,
-        _unsteady,
-    ),
-)
+            never_zeroed,
+        ),
+        Probe(
+            "{tensor} is another one in every second of equal calls: one call changes what the next one finds.",
+            (),
+            by_turns,
+        ),
+        Probe(
+            "Part of {tensor} is that of the call before: it is made in a buffer that is not written to everywhere.",
+            (),
+            partly_stale,
+        ),
+        Probe("{tensor} is that of the call before.", (), stale),
+        *of_each(
+            contract.arrays,
+            "{tensor} is computed with the {name} of an earlier call of the same shape: it is kept, and not renewed "
+            "when {name} changes.",
+            (),
+            _kept_from_the_first,
+        ),
+        Probe("{tensor} is changed by the backward: it is the forward's to update.", (), _changed_by_backward),
+        Probe(
+            "{tensor} is not the same in equal calls: one call leaves something behind for the next, or memory is "
+            "never written.",
+            CHECKS,
+            _unsteady,
+        ),
+    )

@@ -1,4 +1,4 @@
-"""A backward that is no linear function of dout: what becomes of larger, smaller and opposite ones."""
+"""Why a backward is not linear in dout: from its results for larger, smaller and opposite ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import alike, both, complaints, is_right, results
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.probe import Probe
 
 CHECKS = ("linearity",)
-#: Factors that are far above and far below what anybody clips at; the same in 16 bits.
+#: Factors far above and far below any clipping threshold; the same in 16 bits.
 FAR, NEAR = 2.0**20, 2.0**-20
 FAR_LOW, NEAR_LOW = 2.0**9, 2.0**-6
 FRACTIONS = np.array([0.25, 0.5, 0.125, 0.375, 0.75])
@@ -25,7 +26,7 @@ def _dense(case: Case) -> Array:
 
 
 def _pull(failing: FailingCase, case: Case, dout: Array) -> Array | None:
-    """The tensor for a dout, in a call of its own."""
+    """The tensor for this dout, in a call of its own."""
     found = results(failing.candidate, case.with_dout(dout))
     tensor = failing.found.tensor
     return None if found is None or tensor not in found else found[tensor].astype(np.float64)
@@ -46,24 +47,24 @@ def _in_both(holds: Callable[[FailingCase, Case], bool]) -> Callable[[FailingCas
 
 
 def _constant(failing: FailingCase, case: Case) -> tuple[Array, Array] | None:
-    """What there is for a dout of zeros, and for the one of the case; None where nothing is there for zeros."""
+    """The results for a dout of zeros and for that of the case; None if a dout of zeros gives zeros."""
     dout = case.array("dout")
     found = _pulls(failing, case, np.zeros(dout.shape), dout, np.zeros(dout.shape))
     return (found[0], found[1]) if found and found[0].any() and alike(found[0], found[2]) else None
 
 
 def _adds_only(failing: FailingCase, case: Case, added: Array, got: Array) -> bool:
-    """Whether the tensor is right without what is added."""
+    """Whether the tensor is right apart from what is added."""
     return is_right(failing, case, failing.found.tensor or "", got - added)
 
 
 def _decay(failing: FailingCase) -> bool:
-    """Whether a multiple of the gradient's own array is added, the same multiple for other numbers."""
+    """Whether a multiple of the gradient's own array is added, with the same factor in all cases."""
     tensor = failing.found.tensor or ""
     if not _is_gradient(failing) or tensor[1:] not in failing.case.arrays:
         return False
     rates = []
-    for case in (*both(failing), other_of(failing.case)):
+    for case in (*both(failing), other_of(failing.case, failing.reference.layer)):
         array, pair = case.wide.get(tensor[1:]), _constant(failing, case)
         if array is None or (pair is None and array.any()):
             return False
@@ -78,11 +79,11 @@ def _decay(failing: FailingCase) -> bool:
 
 
 def _adds_a_number(failing: FailingCase) -> bool:
-    """Whether the same number is added to every entry, whatever the case."""
+    """Whether the same number is added to every entry in all cases."""
     if not _is_gradient(failing):
         return False
     numbers = []
-    for case in (*both(failing), other_of(failing.case)):
+    for case in (*both(failing), other_of(failing.case, failing.reference.layer)):
         pair = _constant(failing, case)
         if pair is None or not _adds_only(failing, case, *pair):
             return False
@@ -91,7 +92,7 @@ def _adds_a_number(failing: FailingCase) -> bool:
 
 
 def _adds_more(failing: FailingCase) -> bool:
-    """Whether something is added that does not depend on dout, and nothing else is wrong."""
+    """Whether something else is added that does not depend on dout, and nothing more is wrong."""
     pair = _constant(failing, failing.case) if _is_gradient(failing) else None
     return (
         pair is not None
@@ -110,7 +111,7 @@ def _near(case: Case) -> float:
 
 
 def _stops_at(failing: FailingCase, case: Case, sign: int) -> bool | None:
-    """Whether a dout of one sign has no more effect above some size, though small ones have; None: no telling."""
+    """Whether a dout of one sign stops having an effect above some size; None where that cannot be seen."""
     dout = sign * np.abs(_dense(case))
     far, near = _far(case), _near(case)
     found = _pulls(failing, case, far * dout, 2 * far * dout, near * dout, near * dout / 2)
@@ -150,7 +151,7 @@ def _squared(failing: FailingCase, case: Case) -> bool:
 
 
 def _integers(failing: FailingCase, case: Case) -> bool:
-    """Whether what stands behind the point of dout makes no difference, and all is right where nothing does."""
+    """Whether fractions in dout make no difference, and a dout of integers is right."""
     dout = np.abs(_dense(case))
     behind = dout + np.resize(FRACTIONS, dout.shape)
     found = _pulls(failing, case, dout, behind)
@@ -162,7 +163,7 @@ def _integers(failing: FailingCase, case: Case) -> bool:
 
 
 def _divides_by_dout(failing: FailingCase) -> bool:
-    """Whether a dout of zeros, and no other, makes something divide by zero."""
+    """Whether only a dout of zeros makes something divide by zero."""
     if failing.found.kind != "nonfinite" or "a dout of zeros" not in failing.found.message:
         return False
     case = failing.case

@@ -1,16 +1,13 @@
-"""Why a candidate raises: what its error says, and in which other cases it raises it."""
+"""Why a candidate raises: from the error's message, and from which other cases raise it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from math import prod
 
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import (
-    ARRAYS,
     absent,
     crash_of,
     equal,
@@ -21,13 +18,15 @@ from backproof.conformance.explaining.probes.trials import (
 )
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.memory_layouts import laid_out
+from backproof.conformance.spec.probe import Probe, of_each
 
 FLOATS = re.compile(
     r"float\d*' object cannot be interpreted as an integer|slice indices must be integers|"
     r"indices must be integers or slices, not float"
 )
-#: A size that is inferred as -1 where there are no entries.
+#: -1 for a size of an array without entries.
 INFERRED = re.compile(r"cannot reshape array of size 0 into shape \(.*newaxis|cannot reshape tensor of 0 elements")
 DIVISION = re.compile(r"ZeroDivisionError|division by zero|modulo by zero")
 CONTIGUOUS = re.compile(
@@ -40,23 +39,23 @@ MISFIT = re.compile(
     r"mismatch in its core dimension|could not be broadcast|not aligned|cannot reshape|could not broadcast|"
     r"shape mismatch|does not have enough dimensions|dimension mismatch|size of label|shapes cannot be multiplied"
 )
+
 #: An array with fewer axes than it is taken to have.
 TOO_FEW_AXES = re.compile(
     r"does not have enough dimensions|out of bounds for array of dimension|too many indices for array|"
     r"mismatch in its core dimension|not enough values to unpack|not aligned|axes don't match|tuple index out of range"
 )
-RESHAPED = re.compile(r"cannot reshape array of size (\d+) into shape \(([\d, ]+)\)")
 IN_A_SECOND = ("in the second backward on one cache", "in a later backward on one cache")
 
 
-def _crashes(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], bool]:
-    """Asked of crashes alone."""
+def crashes(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], bool]:
+    """Holds of crashes alone."""
     return lambda failing: failing.found.kind == "crash" and holds(failing)
 
 
 def says(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
-    """Whether the error's words have this in them."""
-    return _crashes(lambda failing: pattern.search(failing.found.message) is not None)
+    """Whether the error's message matches."""
+    return crashes(lambda failing: pattern.search(failing.found.message) is not None)
 
 
 def _plain(failing: FailingCase) -> Case:
@@ -64,8 +63,8 @@ def _plain(failing: FailingCase) -> Case:
 
 
 def _none(name: str, failing: FailingCase) -> bool:
-    """Whether it is None in the place of this array that the code fails on, also where the others are there."""
-    if "NoneType" not in failing.found.message or name not in absent(failing.case):
+    """Whether the code fails because this array is None, also where no other one is."""
+    if failing.found.kind != "crash" or "NoneType" not in failing.found.message or name not in absent(failing.case):
         return False
     others = [other for other in absent(failing.case) if other != name]
     configuration = given(failing.reference, failing.case.configuration, others)
@@ -75,8 +74,12 @@ def _none(name: str, failing: FailingCase) -> bool:
 
 
 def _written(name: str, failing: FailingCase) -> bool:
-    """Whether a read-only array in this place makes it fail, the others being plain."""
-    if "read-only" not in failing.found.message or failing.case.arrays.get(name) is None:
+    """Whether it fails if this array alone is read-only."""
+    if (
+        failing.found.kind != "crash"
+        or "read-only" not in failing.found.message
+        or failing.case.arrays.get(name) is None
+    ):
         return False
 
     def allocate(other: str, array: object) -> object:
@@ -91,7 +94,7 @@ def _used_up(failing: FailingCase) -> bool:
 
 
 def _refused_by_the_code(failing: FailingCase) -> bool:
-    """Whether the last line of the candidate's own code is a raise or an assert."""
+    """Whether the last line of the candidate's own code in the traceback is a raise or an assert."""
     lines = [line for line in (failing.found.traceback or "").splitlines() if line.startswith("  ")]
     frames = [k for k, line in enumerate(lines) if line.startswith('  File "')]
     if not frames or "site-packages" in lines[frames[-1]] or len(lines) < frames[-1] + 2:
@@ -105,7 +108,7 @@ def _misfits(reference: Reference, failing: FailingCase, case: Case) -> bool:
 
 
 def _unequal_sizes(failing: FailingCase) -> bool:
-    """Whether the shapes fit where all sizes are equal, and do not where one of them is larger."""
+    """Whether the shapes fit if all sizes are equal, and do not if one of them is larger."""
     reference = failing.reference
     if MISFIT.search(failing.found.message) is None or failing.case.layouts or failing.check == "edges":
         return False
@@ -117,7 +120,7 @@ def _unequal_sizes(failing: FailingCase) -> bool:
 
 
 def _lost_axis(failing: FailingCase) -> bool:
-    """Whether it raises just where one size is 1, though all others are larger, for an array with too few axes."""
+    """Whether a single size of 1 among larger ones makes it raise, because an array has too few axes."""
     reference, case = failing.reference, failing.case
     if TOO_FEW_AXES.search(failing.found.message) is None or case.layouts or failing.check == "edges":
         return False
@@ -134,7 +137,7 @@ def _lost_axis(failing: FailingCase) -> bool:
 
 
 def _number_of_axes(failing: FailingCase) -> bool:
-    """Whether it raises in whatever case of this many axes, and not in those of another number that is declared."""
+    """Whether it raises in every case of this many axes, and not in those of another declared number."""
     reference, check = failing.reference, failing.found.message
     if failing.case.layouts or failing.check == "edges" or " raised " not in check:
         return False
@@ -152,94 +155,78 @@ def _number_of_axes(failing: FailingCase) -> bool:
     return False
 
 
-def _pads_a_missing_axis(failing: FailingCase) -> bool:
-    """Whether the forward has as many results too many as the padding of an axis of size 1 would give it."""
-    options, found = failing.case.options, RESHAPED.search(failing.found.message)
-    if found is None or failing.case.configuration.rank != 1 or not options.get("padding"):
-        return False
-    room = prod(int(size) for size in found[2].split(",") if size.strip())
-    low, high = options["padding"][0]
-    strides = {1, options["stride"][0]}
-    return low + high > 0 and int(found[1]) in [room * ((low + high) // stride + 1) for stride in strides]
-
-
 def _after_another(failing: FailingCase) -> bool:
     return "after another" in failing.found.message or "after a forward of other" in failing.found.message
 
 
-ERRORS: tuple[Probe, ...] = (
-    Probe(
-        "A size or an index is a float: it is computed with / where // is needed.",
-        (),
-        says(FLOATS),
-    ),
-    *(
+def errors(contract: Contract) -> tuple[Probe, ...]:
+    """Why an implementation of this contract may raise."""
+    return (
         Probe(
-            f"{name} is None in these cases, and the code uses it as if it were an array.",
+            "A size or an index is a float: it is computed with / where // is needed.",
             (),
-            _crashes(partial(_none, name)),
-        )
-        for name in ARRAYS
-    ),
-    *(
-        Probe(
-            f"{name} is written to where it lies: it is not the layer's to change, and may be read-only. Write to a "
+            says(FLOATS),
+        ),
+        *of_each(
+            contract.arrays,
+            "{name} is None in these cases, and the code uses it as if it were an array.",
+            (),
+            _none,
+        ),
+        *of_each(
+            (*contract.arrays, "dout"),
+            "{name} is written to where it lies: it is not the layer's to change, and may be read-only. Write to a "
             "copy.",
             ("memory_layout",),
-            _crashes(partial(_written, name)),
-        )
-        for name in (*ARRAYS, "dout")
-    ),
-    Probe(
-        "A cache serves one backward only, a second one raises: what it needs is taken out or freed, or the code "
-        "forbids it.",
-        ("repeatability",),
-        _crashes(_used_up),
-    ),
-    Probe(
-        "What the backward needs is kept on the layer, where another call replaces it, and not in the cache.",
-        ("repeatability",),
-        _crashes(_after_another),
-    ),
-    Probe(
-        "A size is inferred with -1, which has no answer where there is nothing in the batch: give every size.",
-        ("edges",),
-        says(INFERRED),
-    ),
-    Probe(
-        "Something is divided by a number that is 0 in this case.",
-        (),
-        says(DIVISION),
-    ),
-    Probe(
-        "The code demands contiguous memory, which an array need not have: copy it first (np.ascontiguousarray), or "
-        "use reshape where a view is made.",
-        ("memory_layout",),
-        says(CONTIGUOUS),
-    ),
-    Probe(
-        "The shapes fit only where two sizes are equal: one size is taken for another, or an array is not transposed.",
-        (),
-        _crashes(_unequal_sizes),
-    ),
-    Probe(
-        "An axis of size 1 is lost on the way, by squeeze() or by an index where a slice is needed.",
-        (),
-        _crashes(_lost_axis),
-    ),
-    Probe(
-        "x has one spatial axis, and is taken for an image of height 1 that is padded too: out has rows too many.",
-        (),
-        _crashes(_pads_a_missing_axis),
-    ),
-    Probe(
-        "It raises for every x of this many axes, and for no other: the code is written for another number of axes.",
-        (),
-        _crashes(_number_of_axes),
-    ),
-    Probe(
-        "The code itself refuses this case, with a raise or an assert; the contract wants an answer.",
-        (),
-        _crashes(_refused_by_the_code),
-    ),
-)
+            _written,
+        ),
+        Probe(
+            "A cache serves one backward only, a second one raises: what it needs is taken out or freed, or the "
+            "code forbids it.",
+            ("repeatability",),
+            crashes(_used_up),
+        ),
+        Probe(
+            "What the backward needs is kept on the layer, where another call replaces it, and not in the cache.",
+            ("repeatability",),
+            crashes(_after_another),
+        ),
+        Probe(
+            "A size is inferred with -1, which has no answer where there is nothing in the batch: give every size.",
+            ("edges",),
+            says(INFERRED),
+        ),
+        Probe(
+            "Something is divided by a number that is 0 in this case.",
+            (),
+            says(DIVISION),
+        ),
+        Probe(
+            "The code demands contiguous memory, which an array need not have: copy it first "
+            "(np.ascontiguousarray), or use reshape where a view is made.",
+            ("memory_layout",),
+            says(CONTIGUOUS),
+        ),
+        Probe(
+            "The shapes fit only where two sizes are equal: one size is taken for another, or an array is not "
+            "transposed.",
+            (),
+            crashes(_unequal_sizes),
+        ),
+        Probe(
+            "An axis of size 1 is lost on the way, by squeeze() or by an index where a slice is needed.",
+            (),
+            crashes(_lost_axis),
+        ),
+        Probe(
+            f"It raises for every {contract.arrays[0]} of this many axes, and for no other: the code is written for "
+            "another number of axes.",
+            (),
+            crashes(_number_of_axes),
+        ),
+        Probe(
+            "The code itself refuses this case, with a raise or an assert; the contract wants an answer.",
+            (),
+            crashes(_refused_by_the_code),
+        ),
+    )

@@ -1,22 +1,23 @@
-"""Results of the wrong form: of another shape or dtype, missing, or in another's place."""
+"""Results of the wrong shape or dtype, missing results, and results in the wrong order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import combinations, permutations
+from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
-from backproof.conformance.explaining.probes.trials import absent, alike, results, right_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.trials import absent, alike, results, right_of, subsets
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 RETURNED = re.compile(r"returned (\d+) results, must return (\d+)")
 SCALAR = re.compile(r"is the scalar (?:np\.\w+\()?([-+.\deinfa]+)\)?, must be an array")
 DTYPES = re.compile(r"has dtype (\w+), must be (\w+)")
-#: More axes than this are not gone through.
+#: Arrays with more axes are skipped: all orders and subsets of axes are tried.
 MOST_AXES = 6
 
 
@@ -29,7 +30,7 @@ def _none(failing: FailingCase) -> bool:
 
 
 def _moved_up(failing: FailingCase) -> bool:
-    """Whether no more results are missing than arrays are None."""
+    """Whether at most as many results are missing as arrays are None."""
     found = RETURNED.search(failing.found.message)
     missing = len([name for name in absent(failing.case) if name in failing.candidate.signature.arrays])
     return found is not None and 0 < int(found[2]) - int(found[1]) <= missing
@@ -42,7 +43,7 @@ def _too_few(failing: FailingCase) -> bool:
 
 
 def _scalar(failing: FailingCase) -> bool:
-    """Whether it is one number, the sum of what should stand there."""
+    """Whether it is one number, the sum of the right gradient."""
     found, tensor = SCALAR.search(failing.found.message), failing.found.tensor
     right = None if tensor is None else right_of(failing, failing.case, tensor)
     if found is None or right is None:
@@ -51,7 +52,7 @@ def _scalar(failing: FailingCase) -> bool:
 
 
 def _shapes(failing: FailingCase) -> tuple[Array, Array] | None:
-    """What was got and what was expected, where the shapes differ."""
+    """The actual and the expected array, if their shapes differ."""
     got, expected = failing.found.got, failing.found.expected
     if failing.found.kind != "shape" or got is None or expected is None or got.ndim > MOST_AXES:
         return None
@@ -59,7 +60,7 @@ def _shapes(failing: FailingCase) -> tuple[Array, Array] | None:
 
 
 def _reshaped(failing: FailingCase) -> tuple[Array, Array] | None:
-    """The same, where the numbers are right, in the same order."""
+    """The same, if the numbers are right and in the same order."""
     found = _shapes(failing)
     if found is None or found[0].size != found[1].size or not alike(found[0].ravel(), found[1].ravel()):
         return None
@@ -97,39 +98,41 @@ def _transposed(failing: FailingCase) -> bool:
     return any(alike(got, expected.transpose(axes)) for axes in permutations(range(got.ndim)))
 
 
-def _subsets(axes: int) -> Iterator[tuple[int, ...]]:
-    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
-
-
 def _unsummed(failing: FailingCase) -> bool:
-    """Whether a sum over more axes makes it right."""
+    """Whether summing it over further axes makes it right."""
     found = _shapes(failing)
     if found is None or found[0].ndim <= found[1].ndim or _axis_kept(failing):
         return False
     got, expected = found
-    return any(alike(np.asarray(got.sum(axis=subset)), expected) for subset in _subsets(got.ndim))
+    return any(alike(np.asarray(got.sum(axis=subset)), expected) for subset in subsets(got.ndim))
 
 
 def _wrong_axes(failing: FailingCase) -> bool:
-    """Whether it is a sum of dout, as it should be, but over other axes."""
+    """Whether it is a sum of dout, as is right, but over the wrong axes."""
     found, dout = _shapes(failing), failing.case.wide.get("dout")
     if found is None or dout is None or dout.ndim > MOST_AXES:
         return False
     dout = failing.candidate.in_layout("dout", dout)
-    sums = [np.asarray(dout.sum(axis=subset)) for subset in _subsets(dout.ndim)]
+    sums = [np.asarray(dout.sum(axis=subset)) for subset in subsets(dout.ndim)]
     return any(alike(one, found[1]) for one in sums) and any(alike(one, found[0]) for one in sums)
 
 
 def _of_shape(name: str, failing: FailingCase) -> bool:
-    """Whether it has an array's shape that is not its own, and nothing else explains it."""
+    """Whether it has the shape of this other array, and nothing else explains it."""
     found, array = _shapes(failing), failing.case.arrays.get(name)
-    if found is None or array is None or found[0].shape != failing.candidate.in_layout(name, array).shape:
+    # Many arrays have the shape of a vector, so that would explain nothing.
+    if (
+        found is None
+        or array is None
+        or array.ndim < 2
+        or found[0].shape != failing.candidate.in_layout(name, array).shape
+    ):
         return False
     return not _unsummed(failing) and not _exchanged(failing)
 
 
 def _repeated(failing: FailingCase) -> bool:
-    """Whether it is right but for being broadcast along axes on which it has size 1."""
+    """Whether it is right, but broadcast along axes on which it should have size 1."""
     found = _shapes(failing)
     if found is None or found[0].ndim != found[1].ndim:
         return False
@@ -139,7 +142,7 @@ def _repeated(failing: FailingCase) -> bool:
 
 
 def _exchanged(failing: FailingCase) -> bool:
-    """Whether the gradients are the right ones, in each other's places."""
+    """Whether the gradients are right, but returned in another order."""
     tensor = failing.found.tensor
     found = results(failing.candidate, failing.case)
     if found is None or tensor is None or failing.found.kind not in ("value", "shape"):
@@ -167,8 +170,8 @@ def _float64(failing: FailingCase) -> bool:
     return (found := _dtypes(failing)) is not None and found[0] == "float64"
 
 
-def _of_x(failing: FailingCase) -> bool:
-    """Whether it has x's dtype where its own array has another."""
+def _of_the_first(failing: FailingCase) -> bool:
+    """Whether it has the first array's dtype where its own array has another."""
     found = _dtypes(failing)
     return found is not None and found[0] == failing.case.dtype != found[1]
 
@@ -188,64 +191,76 @@ def _integers(failing: FailingCase) -> bool:
     return found is not None and found[0].startswith(("int", "uint", "bool"))
 
 
-FORMS: tuple[Probe, ...] = (
-    Probe("{tensor} is None, though the array that it is the gradient of was passed.", (), _of_kind("result", _none)),
-    Probe(
-        "Where an array is None its gradient has no place in what is returned: the place must hold None.",
-        (),
-        _of_kind("result", _moved_up),
-    ),
-    Probe(
-        "The backward returns fewer gradients than the forward takes arrays.",
-        (),
-        _of_kind("result", _too_few),
-    ),
-    Probe(
-        "{tensor} is one number, the sum over all axes: the last one must not be summed.",
-        (),
-        _of_kind("result", _scalar),
-    ),
-    Probe("The gradients are right, but returned in another order than that of the forward's arrays.", (), _exchanged),
-    Probe(
-        "{tensor} has the right numbers, but has lost an axis of size 1: by squeeze(), or by an index for a slice.",
-        (),
-        _axis_lost,
-    ),
-    Probe(
-        "{tensor} has the right numbers and an axis of size 1 too many: what is summed over is kept (keepdims), or an "
-        "axis that was put in is not taken out.",
-        (),
-        _axis_kept,
-    ),
-    Probe("{tensor} is transposed: its axes are in another order.", (), _transposed),
-    Probe(
-        "{tensor} is not summed over all axes that it must be summed over: some are left.",
-        (),
-        _unsummed,
-    ),
-    Probe("{tensor} sums dout over the wrong axes.", (), _wrong_axes),
-    Probe(
-        "{tensor} is repeated along an axis on which it has size 1: it is broadcast against something larger.",
-        (),
-        _repeated,
-    ),
-    Probe("{tensor} has the right numbers in the wrong shape: it is not reshaped at the end.", (), _flattened),
-    *(
-        Probe(f"{{tensor}} has the shape of {name}, not its own.", (), partial(_of_shape, name))
-        for name in ("x", "w", "dout")
-    ),
-    Probe(
-        "{tensor} is float64 whatever x is: an array is made without a dtype (np.zeros, np.empty), or a float64 number "
-        "or array takes part in its computation.",
-        (),
-        _float64,
-    ),
-    Probe("{tensor} has the dtype of x, not that of the parameter that it is the gradient of.", (), _of_x),
-    Probe(
-        "{tensor} is left in float32, in which it is computed: it is not converted back to the dtype of its array.",
-        (),
-        _in_float32,
-    ),
-    Probe("{tensor} is computed in a shorter format than that of its array.", (), _shortened),
-    Probe("{tensor} is an array of integers.", (), _integers),
-)
+def forms(contract: Contract) -> tuple[Probe, ...]:
+    """How a result of this contract may have the wrong form."""
+    return (
+        Probe(
+            "{tensor} is None, though the array that it is the gradient of was passed.", (), _of_kind("result", _none)
+        ),
+        Probe(
+            "Where an array is None its gradient has no place in what is returned: the place must hold None.",
+            (),
+            _of_kind("result", _moved_up),
+        ),
+        Probe(
+            "The backward returns fewer gradients than the forward takes arrays.",
+            (),
+            _of_kind("result", _too_few),
+        ),
+        Probe(
+            "{tensor} is one number, the sum over all axes: the last one must not be summed.",
+            (),
+            _of_kind("result", _scalar),
+        ),
+        Probe(
+            "The gradients are right, but returned in another order than that of the forward's arrays.", (), _exchanged
+        ),
+        Probe(
+            "{tensor} has the right numbers, but has lost an axis of size 1: by squeeze(), or by an index for a slice.",
+            (),
+            _axis_lost,
+        ),
+        Probe(
+            "{tensor} has the right numbers and an axis of size 1 too many: what is summed over is kept (keepdims), "
+            "or an axis that was put in is not taken out.",
+            (),
+            _axis_kept,
+        ),
+        Probe("{tensor} is transposed: its axes are in another order.", (), _transposed),
+        Probe(
+            "{tensor} is not summed over all axes that it must be summed over: some are left.",
+            (),
+            _unsummed,
+        ),
+        Probe("{tensor} sums dout over the wrong axes.", (), _wrong_axes),
+        Probe(
+            "{tensor} is repeated along an axis on which it has size 1: it is broadcast against something larger.",
+            (),
+            _repeated,
+        ),
+        Probe("{tensor} has the right numbers in the wrong shape: it is not reshaped at the end.", (), _flattened),
+        *of_each(
+            (*contract.arrays, "dout"),
+            "{tensor} has the shape of {name}, not its own.",
+            (),
+            _of_shape,
+        ),
+        Probe(
+            f"{{tensor}} is float64 whatever {contract.arrays[0]} is: an array is made without a dtype (np.zeros, "
+            "np.empty), or a float64 number or array takes part in its computation.",
+            (),
+            _float64,
+        ),
+        Probe(
+            f"{{tensor}} has the dtype of {contract.arrays[0]}, not that of the parameter that it is the gradient of.",
+            (),
+            _of_the_first,
+        ),
+        Probe(
+            "{tensor} is left in float32, in which it is computed: it is not converted back to the dtype of its array.",
+            (),
+            _in_float32,
+        ),
+        Probe("{tensor} is computed in a shorter format than that of its array.", (), _shortened),
+        Probe("{tensor} is an array of integers.", (), _integers),
+    )

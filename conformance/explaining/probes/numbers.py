@@ -1,4 +1,4 @@
-"""Numbers that are none or not exact enough: what NumPy complains of, and what memory held before."""
+"""Results that are not finite or not exact enough: from NumPy's warnings, and from what memory held before."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from collections.abc import Callable
 import numpy as np
 
 from backproof.conformance.explaining.accuracy import in_words
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
+from backproof.conformance.explaining.probes.failing_case import FailingCase
 from backproof.conformance.explaining.probes.trials import both, complaints, filled, grown, is_right, results, right_of
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.precision import PRECISIONS
+from backproof.conformance.spec.probe import Probe
 
 EMPTY = re.compile(r"Mean of empty slice|Degrees of freedom")
 DIVISION = re.compile(r"divide by zero encountered in|invalid value encountered in (scalar )?(divide|reciprocal)")
 ROOT = re.compile(r"invalid value encountered in (scalar )?(sqrt|power)")
 OVERFLOW = re.compile(r"overflow encountered in")
-#: What memory is filled with before it is handed back, to be seen again where it is never written.
+#: Values that freed memory is filled with: they show in results that are never written.
 MARKS = (12345.0625, -54321.125)
-#: So many blocks of it: NumPy keeps a few of each size.
+#: The number of blocks to fill: NumPy keeps a few freed ones of each size.
 BLOCKS = 8
 
 
 def _complains(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
-    """Whether NumPy complains of this where a number is none, and not in a plain case."""
+    """Whether NumPy warns of this where a result is not finite, and not in a larger case."""
 
     def holds(failing: FailingCase) -> bool:
         if failing.found.kind != "nonfinite" or failing.case.flaw is not None:
@@ -40,7 +42,7 @@ def _complains(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
 
 
 def _marked(failing: FailingCase) -> bool:
-    """Whether numbers that were left in freed memory come back as results."""
+    """Whether values that were left in freed memory come back in the result."""
     tensor, seen = failing.found.tensor, []
     if failing.found.kind not in ("value", "nonfinite") or tensor is None:
         return False
@@ -59,7 +61,7 @@ def _marked(failing: FailingCase) -> bool:
 
 
 def _got(failing: FailingCase) -> tuple[Array, Array] | None:
-    """A wrong value and the right one, of a tensor's own item."""
+    """The actual and the expected array, if the item is a tensor's own and a value is wrong."""
     found = failing.found
     right = failing.reference.expected(failing.case).tensors if failing.case.flaw is None else {}
     if found.kind != "value" or found.got is None or found.expected is None or failing.check not in right:
@@ -86,7 +88,7 @@ def _rounded_to(format_: str) -> Callable[[FailingCase], bool]:
 
 
 def _in_float32(failing: FailingCase) -> bool:
-    """Whether it is no further off than float32 has it, and either held by it or right where nothing rounds."""
+    """Whether the error is at most that of float32, and the result is float32 or right where nothing rounds."""
     pair = _got(failing)
     entry = (failing.case, failing.reference, failing.found)
     if pair is None or not in_words(failing.check, "", [entry], failing.candidate):
@@ -95,7 +97,7 @@ def _in_float32(failing: FailingCase) -> bool:
 
 
 def _right_without_rounding(failing: FailingCase) -> bool:
-    """Whether it is right in cases of the same shapes in which nothing rounds in float32 either."""
+    """Whether it is right in cases of the same shapes in which float32 does not round either."""
     reference, check, asked = failing.reference, failing.check, 0
     for case in reference.layer.fills(failing.case.configuration, reference.space):
         if reference.expected(case).bounds.get(check) != 0.0 or not case.integral:
@@ -108,7 +110,7 @@ def _right_without_rounding(failing: FailingCase) -> bool:
 
 
 def _sticks(failing: FailingCase) -> bool:
-    """Whether the sum of many ones stops at a power of two, as it does where it is kept in 16 bits."""
+    """Whether the sum of many ones stops at a power of two, as sums in 16 bits do."""
     reference, check = failing.reference, failing.check
     if _got(failing) is None or not failing.case.precision.low:
         return False
@@ -125,7 +127,7 @@ def _sticks(failing: FailingCase) -> bool:
 
 
 def _right_where_small(failing: FailingCase) -> bool:
-    """Whether it sticks in long sums and is right in short ones."""
+    """Whether long sums stop growing and short ones are right."""
     if not _sticks(failing):
         return False
     case = both(failing)[1]
@@ -133,29 +135,32 @@ def _right_where_small(failing: FailingCase) -> bool:
     return found is not None and failing.check in found and is_right(failing, case, failing.check, found[failing.check])
 
 
-NUMBERS: tuple[Probe, ...] = (
-    Probe("{tensor} has a mean over nothing: 0 is divided by 0.", (), _complains(EMPTY)),
-    Probe("Something on the way to {tensor} is divided by 0 in these cases.", (), _complains(DIVISION)),
-    Probe("The root of a negative number is taken on the way to {tensor}.", (), _complains(ROOT)),
-    Probe("A number on the way to {tensor} is too large for its format.", (), _complains(OVERFLOW)),
-    Probe(
-        "{tensor} has memory in it that was never written: it is made with np.empty, where np.zeros is needed.",
-        (),
-        _marked,
-    ),
-    *(
-        Probe(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_), of_accuracy=True)
-        for format_ in ("float32", "float16", "bfloat16")
-    ),
-    Probe(
-        "{tensor} has float32's accuracy: something on the way to it is float32, or a sum is kept in it.",
-        (),
-        _in_float32,
-        of_accuracy=True,
-    ),
-    Probe(
-        "A sum behind {tensor} is kept in the 16 bits of x, in whole or from block to block: a long one sticks.",
-        (),
-        _right_where_small,
-    ),
-)
+def numbers(contract: Contract) -> tuple[Probe, ...]:
+    """Why a result may not be finite, or not exact enough."""
+    return (
+        Probe("{tensor} has a mean over nothing: 0 is divided by 0.", (), _complains(EMPTY)),
+        Probe("Something on the way to {tensor} is divided by 0 in these cases.", (), _complains(DIVISION)),
+        Probe("The root of a negative number is taken on the way to {tensor}.", (), _complains(ROOT)),
+        Probe("A number on the way to {tensor} is too large for its format.", (), _complains(OVERFLOW)),
+        Probe(
+            "{tensor} has memory in it that was never written: it is made with np.empty, where np.zeros is needed.",
+            (),
+            _marked,
+        ),
+        *(
+            Probe(f"{{tensor}} is right, but rounded to {format_}.", (), _rounded_to(format_), of_accuracy=True)
+            for format_ in ("float32", "float16", "bfloat16")
+        ),
+        Probe(
+            "{tensor} has float32's accuracy: something on the way to it is float32, or a sum is kept in it.",
+            (),
+            _in_float32,
+            of_accuracy=True,
+        ),
+        Probe(
+            f"A sum behind {{tensor}} is kept in the 16 bits of {contract.arrays[0]}, in whole or from block to block: "
+            "a long one sticks.",
+            (),
+            _right_where_small,
+        ),
+    )

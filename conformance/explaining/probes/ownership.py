@@ -1,19 +1,19 @@
-"""Memory that is not the candidate's own: arrays that it was given, and gradients that it has returned."""
+"""Writes to memory that is not the candidate's own: arrays passed to it, and gradients that it has returned."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import combinations
+from collections.abc import Callable
 
 import numpy as np
 
 from backproof.conformance.adapter.candidate import Crashed, Refused
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
-from backproof.conformance.explaining.probes.trials import ARRAYS, Results, alike, arrays_of, both
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.trials import Results, alike, arrays_of, subsets, variants
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array, Case
+from backproof.conformance.spec.contract import Contract
+from backproof.conformance.spec.probe import Probe, of_each
 
 PURITY, ALIASING = ("purity",), ("aliasing",)
 SHARES = re.compile(r"shares memory with (\w+)")
@@ -43,14 +43,13 @@ def _change(failing: FailingCase, case: Case, name: str) -> Changed | None:
 
 
 def _always(holds: Callable[[Case, Changed], bool]) -> Callable[[FailingCase], bool]:
-    """Whether it holds of the change in this case and in others, where there is one; in one at least."""
+    """Whether it holds in at least one of three cases, and in all of them in which the array changes."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
-        asked = [(one, _change(failing, one, name)) for one in (case, other_of(case), large)]
+        asked = [(one, _change(failing, one, name)) for one in variants(failing)]
         made = [(one, change) for one, change in asked if change is not None and not _same(change)]
         return len(made) > 0 and all(holds(one, change) for one, change in made)
 
@@ -71,22 +70,21 @@ def _is_result(which: Callable[[str], str]) -> Callable[[Case, Changed], bool]:
 
 
 def _factor(part: Array, whole: Array) -> float | None:
-    """By what number one array is another times; None if it is not."""
+    """The factor between two arrays; None if there is none."""
     scale = float(np.vdot(whole, whole))
     factor = float(np.vdot(whole, part)) / scale if scale else 0.0
     return factor if factor and alike(part, factor * whole) else None
 
 
 def _by_one_factor(of: Callable[[Changed], tuple[Array, Array] | None]) -> Callable[[FailingCase], bool]:
-    """Whether in all cases one thing is the same multiple of another."""
+    """Whether in all cases one array is the same multiple of another."""
 
     def judge(failing: FailingCase) -> bool:
         name = failing.found.tensor
         if name is None or failing.found.got is None:
             return False
-        case, large = both(failing)
         factors = []
-        for one in (case, other_of(case), large):
+        for one in variants(failing):
             change = _change(failing, one, name)
             pair = None if change is None else of(change)
             if pair is None:
@@ -105,19 +103,15 @@ def _step(change: Changed) -> tuple[Array, Array] | None:
     return None if gradient is None or gradient.shape != before.shape else (after - before, gradient.astype(np.float64))
 
 
-def _subsets(axes: int) -> Iterator[tuple[int, ...]]:
-    return (subset for count in range(1, axes + 1) for subset in combinations(range(axes), count))
-
-
 def _centred(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    means = (before.mean(axis=subset, keepdims=True) for subset in _subsets(before.ndim))
+    means = (before.mean(axis=subset, keepdims=True) for subset in subsets(before.ndim))
     return any(alike(after, before - mean) for mean in means)
 
 
 def _turned(case: Case, change: Changed) -> bool:
     _, before, after, _ = change
-    return any(alike(after, np.flip(before, subset)) for subset in _subsets(before.ndim))
+    return any(alike(after, np.flip(before, subset)) for subset in subsets(before.ndim))
 
 
 def _cleared(case: Case, change: Changed) -> bool:
@@ -131,7 +125,7 @@ def _all_cleared(case: Case, change: Changed) -> bool:
 
 
 def _gathered(case: Case, change: Changed) -> bool:
-    """Whether the first entries along an axis hold the sums, and the others what they held."""
+    """Whether the first entries along an axis hold the sums, and the others are unchanged."""
     _, before, after, _ = change
     for axis in range(before.ndim):
         expected = before.copy()
@@ -141,8 +135,8 @@ def _gathered(case: Case, change: Changed) -> bool:
     return False
 
 
-def _times(name: str) -> Callable[[Case, Changed], bool]:
-    """Whether it was multiplied by an array along one of its axes."""
+def _multiplied_by(name: str, failing: FailingCase) -> bool:
+    """Whether the changed array was multiplied by this one along one of its axes."""
 
     def holds(case: Case, change: Changed) -> bool:
         _, before, after, _ = change
@@ -156,7 +150,7 @@ def _times(name: str) -> Callable[[Case, Changed], bool]:
                     return True
         return False
 
-    return holds
+    return _always(holds)(failing)
 
 
 def _outside(failing: FailingCase) -> bool:
@@ -174,13 +168,13 @@ def _shares_gradient(failing: FailingCase) -> bool:
 
 
 def _overwritten(by: str) -> Callable[[FailingCase], bool]:
-    """Whether a gradient changes with the next backward on its own cache, or already with that of another one."""
+    """Whether a gradient is overwritten by the next backward on its own cache, or already by one on another cache."""
 
     def judge(failing: FailingCase) -> bool:
         tensor, candidate = failing.found.tensor, failing.candidate
         if tensor is None or "in a buffer that the next call overwrites" not in failing.found.message:
             return False
-        case, other = failing.case, other_of(failing.case)
+        case, other = failing.case, other_of(failing.case, failing.reference.layer)
         try:
             forward = candidate.forward(case)
             held = candidate.backward(case, forward).get(tensor)
@@ -200,55 +194,58 @@ def _overwritten(by: str) -> Callable[[FailingCase], bool]:
     return judge
 
 
-OWNERSHIP: tuple[Probe, ...] = (
-    Probe("Something is written outside {tensor}, to memory that is not the layer's.", PURITY, _outside),
-    Probe("{tensor} is overwritten with its own gradient.", PURITY, _always(_is_result(lambda name: f"d{name}"))),
-    Probe("{tensor} is overwritten with out.", PURITY, _always(_is_result(lambda name: "out"))),
-    Probe(
-        "{tensor} is changed by a multiple of its gradient: an optimizer's step, which is no part of the layer.",
-        PURITY,
-        _by_one_factor(_step),
-    ),
-    Probe(
-        "{tensor} is multiplied by a number where it lies: copy it first.",
-        PURITY,
-        _by_one_factor(lambda change: (change[2], change[1])),
-    ),
-    *(
-        Probe(f"{{tensor}} is multiplied by {name} where it lies: copy it first.", PURITY, _always(_times(name)))
-        for name in ("gamma",)
-    ),
-    Probe("{tensor} has its mean subtracted where it lies (x -= mean): copy it first.", PURITY, _always(_centred)),
-    Probe("{tensor} is turned around where it lies: copy it first.", PURITY, _always(_turned)),
-    Probe("{tensor} is set to zero.", PURITY, _always(_all_cleared)),
-    Probe(
-        "Entries of {tensor} are set to zero where they lie: np.require and np.ascontiguousarray do not always copy.",
-        PURITY,
-        _always(_cleared),
-    ),
-    Probe(
-        "{tensor} is added up where it lies, along an axis into the first entries: np.require and "
-        "np.ascontiguousarray do not always copy.",
-        PURITY,
-        _always(_gathered),
-    ),
-    *(
+def ownership(contract: Contract) -> tuple[Probe, ...]:
+    """What may be written to, or returned, that is not the implementation's own memory."""
+    return (
+        Probe("Something is written outside {tensor}, to memory that is not the layer's.", PURITY, _outside),
+        Probe("{tensor} is overwritten with its own gradient.", PURITY, _always(_is_result(lambda name: f"d{name}"))),
+        Probe("{tensor} is overwritten with out.", PURITY, _always(_is_result(lambda name: "out"))),
         Probe(
-            f"{{tensor}} lies in the memory of {name}: it is a view of it, or is written over it.",
+            "{tensor} is changed by a multiple of its gradient: an optimizer's step, which is no part of the layer.",
+            PURITY,
+            _by_one_factor(_step),
+        ),
+        Probe(
+            "{tensor} is multiplied by a number where it lies: copy it first.",
+            PURITY,
+            _by_one_factor(lambda change: (change[2], change[1])),
+        ),
+        *of_each(
+            contract.arrays,
+            "{tensor} is multiplied by {name} where it lies: copy it first.",
+            PURITY,
+            _multiplied_by,
+        ),
+        Probe("{tensor} has its mean subtracted where it lies (x -= mean): copy it first.", PURITY, _always(_centred)),
+        Probe("{tensor} is turned around where it lies: copy it first.", PURITY, _always(_turned)),
+        Probe("{tensor} is set to zero.", PURITY, _always(_all_cleared)),
+        Probe(
+            "Entries of {tensor} are set to zero where they lie: np.require and np.ascontiguousarray do not always "
+            "copy.",
+            PURITY,
+            _always(_cleared),
+        ),
+        Probe(
+            "{tensor} is added up where it lies, along an axis into the first entries: np.require and "
+            "np.ascontiguousarray do not always copy.",
+            PURITY,
+            _always(_gathered),
+        ),
+        *of_each(
+            ("dout", *contract.arrays, *contract.state),
+            "{tensor} lies in the memory of {name}: it is a view of it, or is written over it.",
             ALIASING,
-            partial(_shares, name),
-        )
-        for name in ("dout", *ARRAYS, "running_mean", "running_var")
-    ),
-    Probe("{tensor} lies in the memory of another gradient.", ALIASING, _shares_gradient),
-    Probe(
-        "{tensor} is returned in a workspace of the layer, which the next call fills again: return a copy.",
-        ALIASING,
-        _overwritten("layer"),
-    ),
-    Probe(
-        "{tensor} is returned in a buffer of the cache, which the next backward on it fills again: return a copy.",
-        ALIASING,
-        _overwritten("cache"),
-    ),
-)
+            _shares,
+        ),
+        Probe("{tensor} lies in the memory of another gradient.", ALIASING, _shares_gradient),
+        Probe(
+            "{tensor} is returned in a workspace of the layer, which the next call fills again: return a copy.",
+            ALIASING,
+            _overwritten("layer"),
+        ),
+        Probe(
+            "{tensor} is returned in a buffer of the cache, which the next backward on it fills again: return a copy.",
+            ALIASING,
+            _overwritten("cache"),
+        ),
+    )

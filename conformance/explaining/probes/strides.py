@@ -1,4 +1,4 @@
-"""Ways to misread an array's memory, each held against what the candidate has for it."""
+"""Ways to misread an array's memory, each compared with the candidate's result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from backproof.conformance.adapter.candidate import Allocate, Crashed, Refused
-from backproof.conformance.explaining.probes.probe import FailingCase, Probe
-from backproof.conformance.explaining.probes.trials import ARRAYS, alike, crash_of, results, with_array
-from backproof.conformance.judging.properties.repeatability import other_of
+from backproof.conformance.explaining.probes.failing_case import FailingCase
+from backproof.conformance.explaining.probes.trials import alike, crash_of, results, with_array
+from backproof.conformance.judging.properties.several_calls import other_of
 from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.contract import Contract
 from backproof.conformance.spec.memory_layouts import laid_out
+from backproof.conformance.spec.probe import Probe, of_each
 
 CHECKS = ("memory_layout",)
 
@@ -29,7 +31,7 @@ def _laid_out(failing: FailingCase) -> Allocate:
 
 
 def _view(failing: FailingCase, name: str) -> Array | None:
-    """An array as the candidate had it, where it was not plain."""
+    """An array as it was passed, if not plain in memory."""
     array = failing.case.arrays.get(name)
     if array is None or name not in failing.case.layouts or not array.size:
         return None
@@ -43,7 +45,7 @@ def _base(view: Array) -> Array:
 
 
 def _as_it_lies(view: Array) -> Iterator[Array]:
-    """The numbers one behind the other: from the buffer's start, from the array's first entry, or its own alone."""
+    """The numbers in memory order: from the buffer's start, from the array's first entry, or only its own."""
     base = _base(view)
     flat = base.ravel(order="K")
     yield np.resize(flat, view.shape)
@@ -53,14 +55,14 @@ def _as_it_lies(view: Array) -> Iterator[Array]:
 
 
 def _forwards(view: Array) -> Iterator[Array]:
-    """Axes that run backwards through memory, read forwards."""
+    """Axes with negative strides, read forwards."""
     axes = tuple([axis for axis, stride in enumerate(view.strides) if stride < 0])
     if axes:
         yield np.flip(view, axes)
 
 
 def _from_the_start(view: Array) -> Iterator[Array]:
-    """By its strides, but from the start of the buffer."""
+    """With its strides, but from the start of the buffer."""
     base = _base(view)
     reach = sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     if base is not view and min(view.strides, default=0) > 0 and reach < base.nbytes and base.flags.c_contiguous:
@@ -72,7 +74,7 @@ def _expanded(view: Array) -> list[int]:
 
 
 def _once(view: Array) -> Iterator[Array]:
-    """What lies in one place counted once: as if the other entries were zero."""
+    """Entries that share one place counted once: as if the others were zero."""
     axes = _expanded(view)
     for chosen in product((True, False), repeat=len(axes)):
         kept = [axis for axis, taken in zip(axes, chosen, strict=True) if taken]
@@ -90,7 +92,7 @@ def _constant(view: Array) -> Iterator[Array]:
 
 
 def _misread(misread: Misread, name: str, failing: FailingCase) -> bool:
-    """Whether the result is that of plain arrays with the misread numbers."""
+    """Whether the result is that of a plain array with the misread numbers."""
     found, view = failing.found, _view(failing, name)
     if view is None or found.tensor is None or found.got is None or found.kind != "value":
         return False
@@ -105,12 +107,12 @@ def _misread(misread: Misread, name: str, failing: FailingCase) -> bool:
 
 
 def _left_alone(failing: FailingCase) -> bool:
-    """Whether the result is the same whatever the numbers are, with an array that has a stride of 0."""
+    """Whether the result does not depend on the numbers if an array has a stride of 0."""
     found, case = failing.found, failing.case
     views = [_view(failing, name) for name in case.layouts]
     if found.tensor is None or found.got is None or not any(view is not None and _expanded(view) for view in views):
         return False
-    other = replace(other_of(case), layouts=case.layouts)
+    other = replace(other_of(case, failing.reference.layer), layouts=case.layouts)
     given = results(failing.candidate, other, allocate=_laid_out(failing))
     plain = results(failing.candidate, replace(other, layouts={}))
     if given is None or plain is None or found.tensor not in given or found.tensor not in plain:
@@ -120,28 +122,28 @@ def _left_alone(failing: FailingCase) -> bool:
 
 
 def _same_everywhere(failing: FailingCase) -> bool:
-    """Whether what is expected does not depend on the numbers either."""
-    found, other = failing.found, replace(other_of(failing.case), layouts={})
+    """Whether the right result does not depend on the numbers either."""
+    found, other = failing.found, replace(other_of(failing.case, failing.reference.layer), layouts={})
     given = results(failing.candidate, other)
     assert found.tensor is not None
     assert found.expected is not None
     return given is None or alike(given[found.tensor], found.expected)
 
 
-def _cured(array: Array, strides: tuple[int, ...]) -> Array:
+def _restrided(array: Array, strides: tuple[int, ...]) -> Array:
     """The same memory, with other strides on the axes of size 1."""
     chosen = [new if size == 1 else old for size, old, new in zip(array.shape, array.strides, strides, strict=True)]
     return as_strided(array, array.shape, chosen, writeable=array.flags.writeable)
 
 
 def _trusts_ones(failing: FailingCase) -> bool:
-    """Whether other strides on axes of size 1, of the same memory, mend it."""
+    """Whether other strides on axes of size 1, of the same memory, make it pass."""
     found, layouts = failing.found, failing.case.layouts
 
-    def mended(strides: Callable[[Array], tuple[int, ...]]) -> bool:
+    def passes(strides: Callable[[Array], tuple[int, ...]]) -> bool:
         def allocate(name: str, array: Array) -> Array:
             view = laid_out(array, layouts.get(name))
-            return _cured(view, strides(view))
+            return _restrided(view, strides(view))
 
         if found.kind == "crash":
             return crash_of(failing.candidate, failing.case, allocate=allocate) is None
@@ -150,15 +152,15 @@ def _trusts_ones(failing: FailingCase) -> bool:
             return False
         return alike(given[found.tensor], found.expected)
 
-    # Asked twice: what fails in every second call is mended by the next one.
-    if not layouts or any(mended(lambda view: view.strides) for _ in range(2)):
+    # Tried twice: a failure in every second call would pass in the next one.
+    if not layouts or any(passes(lambda view: view.strides) for _ in range(2)):
         return False
-    fresh = mended(lambda view: np.empty(view.shape, view.dtype).strides)
-    return fresh or mended(lambda view: (view.itemsize,) * view.ndim)
+    fresh = passes(lambda view: np.empty(view.shape, view.dtype).strides)
+    return fresh or passes(lambda view: (view.itemsize,) * view.ndim)
 
 
 def _written(name: str, failing: FailingCase) -> bool:
-    """Whether an array with several entries in one place is written to."""
+    """Whether an array is written to in which several entries share one place."""
     case, kept = failing.case, {}
     view = _view(failing, name)
     if view is None or not _expanded(view) or not view.flags.writeable or failing.found.kind == "crash":
@@ -176,64 +178,56 @@ def _written(name: str, failing: FailingCase) -> bool:
     return name in kept and not np.array_equal(kept[name], view)
 
 
-NAMES = ("dout", *ARRAYS)
-
-STRIDES: tuple[Probe, ...] = (
-    *(
-        Probe(
-            f"In these layouts the numbers of {name} are taken as they lie in memory, one behind the other: its "
+def strides(contract: Contract) -> tuple[Probe, ...]:
+    """How the memory of this contract's arrays may be misread."""
+    return (
+        *of_each(
+            ("dout", *contract.arrays),
+            "In these layouts the numbers of {name} are taken as they lie in memory, one behind the other: its "
             "strides are ignored.",
             CHECKS,
-            partial(_misread, _as_it_lies, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(f"{name} has negative strides, and is read forwards.", CHECKS, partial(_misread, _forwards, name))
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"Where {name} begins in its memory is ignored: it is read from the start of the buffer that it is a view "
-            "of.",
+            partial(_misread, _as_it_lies),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "{name} has negative strides, and is read forwards.",
             CHECKS,
-            partial(_misread, _from_the_start, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"Of an expanded {name}, with a stride of 0, the entries that lie in one place are counted once.",
+            partial(_misread, _forwards),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "Where {name} begins in its memory is ignored: it is read from the start of the buffer that it is a "
+            "view of.",
             CHECKS,
-            partial(_misread, _once, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"An expanded {name}, with a stride of 0, is taken for one number that stands everywhere.",
+            partial(_misread, _from_the_start),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "Of an expanded {name}, with a stride of 0, the entries that lie in one place are counted once.",
             CHECKS,
-            partial(_misread, _constant, name),
-        )
-        for name in NAMES
-    ),
-    *(
-        Probe(
-            f"{name} is written to where it lies, and with a stride of 0 several of its entries lie in one place.",
+            partial(_misread, _once),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "An expanded {name}, with a stride of 0, is taken for one number that stands everywhere.",
             CHECKS,
-            partial(_written, name),
-        )
-        for name in NAMES
-    ),
-    Probe(
-        "A stride of 0 is taken for a sign that there is nothing to do: {tensor} does not depend on any number, and is "
-        "left as it was allocated.",
-        CHECKS,
-        _left_alone,
-    ),
-    Probe(
-        "It depends on the strides of axes of size 1, which mean nothing and may be anything.",
-        CHECKS,
-        _trusts_ones,
-    ),
-)
+            partial(_misread, _constant),
+        ),
+        *of_each(
+            ("dout", *contract.arrays),
+            "{name} is written to where it lies, and with a stride of 0 several of its entries lie in one place.",
+            CHECKS,
+            _written,
+        ),
+        Probe(
+            "A stride of 0 is taken for a sign that there is nothing to do: {tensor} does not depend on any number, "
+            "and is left as it was allocated.",
+            CHECKS,
+            _left_alone,
+        ),
+        Probe(
+            "It depends on the strides of axes of size 1, which mean nothing and may be anything.",
+            CHECKS,
+            _trusts_ones,
+        ),
+    )

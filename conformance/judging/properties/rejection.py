@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from backproof.conformance.adapter.candidate import Candidate, Crashed, Refused
+from backproof.conformance.judging.properties.property import OneItem, ScriptWriter, overrides
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
-from backproof.conformance.spec.results import Discrepancy, Judgement, Status
+from backproof.conformance.spec.layer import Layer, Space
+from backproof.conformance.spec.results import Discrepancy, Status
 
 
-def rejection(case: Case, candidate: Candidate, reference: Reference) -> Judgement:
+class Rejection(OneItem):
     """A case without meaning raises an error: in the forward, or for a dout of another shape in the backward."""
-    assert case.flaw is not None
-    function, tensor = f"{candidate.layer.name}_forward", "out"
-    try:
-        forward = candidate.forward(case)
-        if case.flaw.in_backward:
-            function, tensor = f"{candidate.layer.name}_backward", "dx"
-            candidate.backward(case, forward)
-    except (Crashed, Refused):
-        return {"rejection": Status.RIGHT}
-    sentence = f"{function} accepts {case.flaw.words}. Such a case has no meaning: it must raise an error."
-    return {"rejection": Discrepancy("accepted", tensor, sentence)}
+
+    name = "rejection"
+    is_listed = True
+    takes_invalid_cases = True
+
+    def is_asked(self, candidate: Candidate) -> bool:
+        """Only of an adapter that declares it."""
+        return bool(candidate.adapter.settings["rejects"]) and overrides(candidate.layer, "meaningless")
+
+    def cases(self, layer: Layer, space: Space) -> Iterator[Case]:
+        """The layer's cases without meaning."""
+        return layer.meaningless(space)
+
+    def asks_backward(self, item: str, tensor: str | None, layer: Layer) -> bool:
+        """Not where the forward must already raise."""
+        return tensor != "out" and tensor not in layer.contract.state
+
+    def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
+        """Makes the calls up to the one that must raise."""
+        assert case.flaw is not None
+        function, tensor = f"{candidate.layer.name}_forward", "out"
+        try:
+            forward = candidate.forward(case)
+            if case.flaw.in_backward:
+                function, tensor = f"{candidate.layer.name}_backward", candidate.layer.contract.gradients[0]
+                candidate.backward(case, forward)
+        except (Crashed, Refused):
+            return Status.RIGHT
+        sentence = f"{function} accepts {case.flaw.words}. Such a case has no meaning: it must raise an error."
+        return Discrepancy("accepted", tensor, sentence)
+
+    def script(self, writer: ScriptWriter, item: str) -> bool:
+        """Makes the calls, one of which must raise an error."""
+        flaw = writer.case.flaw
+        assert flaw is not None
+        writer.numbers(writer.case)
+        writer.calls(writer.case.configuration)
+        both = f"        backward(dout, forward({writer.passes()})[1])"
+        alone = f"        forward({writer.passes()})"
+        writer.judge = [
+            "    try:",
+            both if flaw.in_backward else alone,
+            "    except (Wrong, KeyboardInterrupt):",
+            "        raise",
+            "    except BaseException as error:",
+            '        print(f"It is rejected, as it must be: {type(error).__name__}: {error}")',
+            "        return 0",
+            f"    print({f'It is accepted, and must raise an error: {flaw.words}.'!r})",
+            "    return 1",
+        ]
+        return True

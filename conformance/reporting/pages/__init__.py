@@ -1,1 +1,1 @@
-"""The report as people read it: a page, a summary for CI and annotations, each made from the JSON report's content."""
+"""The report as people read it in a browser and on GitHub: a page, a summary for CI and annotations."""

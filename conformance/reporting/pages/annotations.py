@@ -2,14 +2,15 @@
 
 import linecache
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backproof.conformance.adapter.load import Adapter
 from backproof.conformance.adapter.signature import underlying_function
-from backproof.conformance.reporting.pages import sentences
+from backproof.conformance.reporting import sentences
+from backproof.conformance.reporting.record import Failure, Item, Report
+from backproof.conformance.reporting.sentences import Entry
 
 #: GitHub shows no more errors of one step.
 MOST_ERRORS = 10
@@ -26,19 +27,16 @@ class Place:
     line: int
 
 
-def annotations(content: Mapping[str, Any], adapter: Adapter, root: Path) -> list[str]:
-    """A command for each failure that is told by itself, at most ten; `root` is the folder of the checkout."""
-    told = [
-        (item, failure, alike) for item, failure, alike in sentences.entries(content) if item["outcome"] == "failed"
-    ]
-    alone = told if len(told) <= MOST_ERRORS else told[: MOST_ERRORS - 1]
+def annotations(report: Report, adapter: Adapter, root: Path) -> list[str]:
+    """A command for each failure that is reported by itself, at most ten; `root` is the folder of the checkout."""
+    entries = [entry for entry in sentences.entries(report) if entry.item.outcome == "failed"]
+    alone = entries if len(entries) <= MOST_ERRORS else entries[: MOST_ERRORS - 1]
     found = []
-    for item, failure, alike in alone:
-        properties = _properties(_place(item, failure, adapter, root), root)
-        properties["title"] = f"Backproof: {sentences.title(item)}"
-        found.append(command("error", properties, _message(item, failure, alike)))
-    if len(told) > len(alone):
-        rest = [sentences.title(item) for item, _, _ in told[len(alone) :]]
+    for entry in alone:
+        properties = _properties(_place(entry.item, entry.failure, adapter, root), root)
+        properties["title"] = f"Backproof: {sentences.title(entry.item)}"
+        found.append(command("error", properties, _message(entry)))
+    if rest := [sentences.title(entry.item) for entry in entries[len(alone) :]]:
         title = f"Backproof: {len(rest)} more failures"
         properties = {**_properties(_of_adapter(adapter), root), "title": title}
         found.append(command("error", properties, f"{len(rest)} more failures: {', '.join(rest)}."))
@@ -51,28 +49,28 @@ def command(name: str, properties: Mapping[str, str], message: str) -> str:
     def data(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
-    told = ",".join(f"{key}={data(value).replace(':', '%3A').replace(',', '%2C')}" for key, value in properties.items())
-    return f"::{name}{' ' * bool(told)}{told}::{data(message)}"
+    pairs = ",".join(
+        f"{key}={data(value).replace(':', '%3A').replace(',', '%2C')}" for key, value in properties.items()
+    )
+    return f"::{name}{' ' * bool(pairs)}{pairs}::{data(message)}"
 
 
-def _message(item: Mapping[str, Any], failure: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> str:
-    lines = [failure["message"]]
+def _message(entry: Entry) -> str:
+    item, failure, alike = entry
     options = sentences.unusual(failure)
-    lines += [f"With {', '.join(options)}."] if options else []
-    lines += [where] if (where := sentences.where(failure)) else []
-    lines += failure["diagnosis"]
-    lines += [failure["step"]] if failure.get("step") else []
+    lines = [failure.message, *([f"With {', '.join(options)}."] if options else [])]
+    # No labels: what explains it goes without that it is not known, and the step needs its name.
+    for label, texts in sentences.facts(item, failure):
+        if label in ("where", "step") or (label == "why" and failure.diagnosis):
+            lines += [f"Step {text}" if label == "step" else text for text in texts]
     if script := sentences.script(failure):
         lines.append(f"Reproduce: {script}")
-    if alike:
-        others = ", ".join(sentences.title(other["item"]) for other in alike)
-        lines.append(f"For the same reason {'fails' if len(alike) == 1 else 'fail'} {others}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(sentences.likewise(*other) for other in alike)])
 
 
-def _place(item: Mapping[str, Any], failure: Mapping[str, Any], adapter: Adapter, root: Path) -> Place | None:
+def _place(item: Item, failure: Failure, adapter: Adapter, root: Path) -> Place | None:
     """The line where the candidate raised, else that of its function, else the adapter's."""
-    places = [Place(Path(file), int(line)) for file, line in _FRAME.findall(failure["traceback"] or "")]
+    places = [Place(Path(file), int(line)) for file, line in _FRAME.findall(failure.traceback or "")]
     places = [place for place in places if _inside(place, root)]
     if places:
         return places[-1]
@@ -89,12 +87,12 @@ def _inside(place: Place, root: Path) -> bool:
     return not any(part in INSTALLED for part in relative.parts)
 
 
-def _of_function(item: Mapping[str, Any], failure: Mapping[str, Any], adapter: Adapter) -> Place | None:
+def _of_function(item: Item, failure: Failure, adapter: Adapter) -> Place | None:
     """The first line of the forward or the backward, whichever gave the tensor."""
-    implementation = adapter.implementations.get(item["layer"])
+    implementation = adapter.implementations.get(item.layer)
     if implementation is None:
         return None
-    gradient = (failure["tensor"] or item["check"]) in implementation.contract.gradients
+    gradient = (failure.tensor or item.check) in implementation.contract.gradients
     function = underlying_function(implementation.backward if gradient else implementation.forward)
     code = getattr(function, "__code__", None)
     if code is None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from backproof.conformance.spec.case import Array
-from backproof.conformance.spec.precision import PRECISIONS
-
-MINUS = "\N{MINUS SIGN}"
-#: Spatial axes, by how many there are.
-SPATIAL = {1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")}
-#: How far right code may round, in units of the roundoff, where the report does not say which entries are wrong.
-ROUNDINGS = 8
+from backproof.conformance.reporting.numbers import telling_digits, typeset
+from backproof.conformance.reporting.record import Failure
+from backproof.conformance.spec.case import Array, first_where
 
 
 @dataclass(frozen=True)
@@ -69,64 +63,22 @@ class Comparison:
     first: tuple[int, ...] | None
 
 
-def numeric(nested: Any) -> Array | None:
-    """An array of the report as numbers; None for null."""
-    return None if nested is None else np.array(nested, dtype=np.float64)
-
-
-def shown(value: float, digits: int = 6) -> str:
-    """A number as a reader writes it."""
-    text = f"{float(value):.{digits}g}"
-    return {"inf": "∞", "-inf": f"{MINUS}∞", "nan": "NaN"}.get(text, text.replace("-", MINUS))
-
-
-def channels_last(failure: Mapping[str, Any]) -> bool:
-    """Whether images have their channels last, as the report says or the shapes show."""
-    if failure.get("layout"):
-        return bool(failure["layout"] == "channels_last")
-    shapes = failure["shapes"]
-    x, w = shapes.get("x"), shapes.get("w")
-    if not x or len(x) < 3:
-        return False
-    if "stride" in failure["options"]:
-        if not w or len(w) != len(x):
-            return False
-        channels = w[1] * failure["options"].get("groups", 1)
-        dout = shapes.get("dout") or x
-        return bool((x[1] != channels or dout[1] != w[0]) and x[-1] == channels and dout[-1] == w[0])
-    known = shapes.get("gamma") or shapes.get("beta") or shapes.get("running_mean")
-    return bool(known and x[1] != known[0] and x[-1] == known[0])
-
-
-def axes(name: str, ndim: int, failure: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of an array's axes: n, c, h and w of images, o and c of filters, else numbers."""
-    stem = name.removeprefix("d") if name not in ("dout",) else name
-    images = "stride" in failure["options"] or "eps" in failure["options"]
-    if images and ndim == 1:
-        return ("c",)
-    if images and 2 <= ndim <= 5:
-        spatial = SPATIAL.get(ndim - 2, ())
-        if stem == "w":
-            return ("o", "c", *spatial)
-        if stem in ("x", "out", "dout"):
-            return ("n", *spatial, "c") if channels_last(failure) else ("n", "c", *spatial)
-    return tuple(f"axis {k}" for k in range(ndim))
-
-
-def planes(array: Array, names: Sequence[str]) -> list[Plane]:
-    """The array's slices along its last two axes, channels before the pixels."""
-    order = list(range(array.ndim))
-    if array.ndim > 2 and names[-1] == "c" and names[0] == "n":
-        order = [0, array.ndim - 1, *range(1, array.ndim - 1)]
+def planes(array: Array, name: str, failure: Failure) -> list[Plane]:
+    """The array's slices along its last two axes as the references have them, so channels before the pixels."""
+    order = np.argsort(failure.orders.get(name, range(array.ndim))).tolist()
+    if len(order) != array.ndim:
+        order = list(range(array.ndim))
+    names = failure.axes.get(name, ())
+    if len(names) != array.ndim:
+        names = tuple(f"axis {k}" for k in range(array.ndim))
     turned = array.transpose(order)
-    named = [names[k] for k in order]
     turned = turned.reshape((1,) * max(0, 2 - turned.ndim) + turned.shape)
     hidden = max(0, 2 - array.ndim)
-    named = [""] * hidden + named
+    named = [""] * hidden + [names[k] for k in order]
     outer = turned.shape[:-2]
     found = []
     for prefix in itertools.product(*map(range, outer)):
-        label = ", ".join(f"{name} = {k}" for name, k in zip(named, prefix, strict=False))
+        label = ", ".join(f"{axis} = {k}" for axis, k in zip(named, prefix, strict=False))
         values = turned[prefix]
         indices = tuple(
             tuple(_original((*prefix, i, j)[hidden:], order) for j in range(values.shape[1]))
@@ -143,65 +95,32 @@ def _original(index: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
     return tuple(back)
 
 
-def compare(failure: Mapping[str, Any], tensor: str, dtype: str) -> Comparison | None:
+def compare(failure: Failure, tensor: str) -> Comparison | None:
     """Expected against got, entry by entry; None where there are not both, or their shapes differ."""
-    expected, got = numeric(failure["expected"]), numeric(failure["got"])
-    if expected is None or got is None or expected.shape != got.shape or not expected.size:
+    expected, got, wrong = failure.expected, failure.got, failure.wrong
+    if not failure.compares or expected is None or got is None or wrong is None or not expected.size:
         return None
     with np.errstate(invalid="ignore"):
         difference = got - expected
-    wrong = _wrong(failure, expected, got, difference, dtype)
     finite = np.abs(difference[wrong & np.isfinite(difference)])
     largest = float(finite.max()) if finite.size else 0.0
-    digits = _digits(expected[wrong], got[wrong])
-    names = axes(tensor, expected.ndim, failure)
-    compared = []
-    for plane in planes(expected, names):
-        rows = tuple(
-            tuple(_entry(at, expected, got, difference, bool(wrong[at]), largest, digits) for at in row)
-            for row in plane.indices
+    digits = telling_digits(expected[wrong].tolist(), got[wrong].tolist())
+
+    def entry(at: tuple[int, ...]) -> Entry:
+        right, came, off = typeset(expected[at], digits), typeset(got[at], digits), float(difference[at])
+        if not wrong[at]:
+            return Entry(at, right, came, "0", False, 0)
+        level = _level(off, largest) if math.isfinite(off) else None
+        return Entry(at, right, came, ("+" if off > 0 else "") + typeset(off, 3), True, level)
+
+    compared = tuple(
+        ComparedPlane(
+            plane.label, plane.rows, plane.columns, tuple(tuple(entry(at) for at in row) for row in plane.indices)
         )
-        compared.append(ComparedPlane(plane.label, plane.rows, plane.columns, rows))
-    first = np.argwhere(wrong)
-    at = tuple(int(k) for k in first[0]) if len(first) and expected.ndim else None
-    return Comparison(tuple(compared), largest, int(wrong.sum()), expected.size, at)
-
-
-def _wrong(failure: Mapping[str, Any], expected: Array, got: Array, difference: Array, dtype: str) -> Array:
-    """Which entries are wrong: as the report has it, else those that are off by more than rounding."""
-    if failure.get("wrong") is not None:
-        return np.asarray(failure["wrong"], dtype=bool).reshape(expected.shape)
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    scale = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
-    rounding = ROUNDINGS * PRECISIONS[dtype].roundoff * scale
-    clear = ~same & ~(np.abs(difference) <= rounding)
-    return np.asarray(clear if clear.any() else ~same)
-
-
-def _digits(expected: Array, got: Array) -> int:
-    """As few digits, six or more, as tell every wrong number from the right one."""
-    for digits in (6, 9, 12):
-        if all(shown(a, digits) != shown(b, digits) for a, b in zip(expected, got, strict=True)):
-            return digits
-    return 17
-
-
-def _entry(
-    at: tuple[int, ...],
-    expected: Array,
-    got: Array,
-    difference: Array,
-    wrong: bool,
-    largest: float,
-    digits: int,
-) -> Entry:
-    off = float(difference[at])
-    level: int | None = 0
-    if wrong:
-        level = None if not math.isfinite(off) else _level(off, largest)
-    text = shown(off, 3) if wrong else "0"
-    plus = "+" if wrong and off > 0 else ""
-    return Entry(at, shown(expected[at], digits), shown(got[at], digits), plus + text, wrong, level)
+        for plane in planes(expected, tensor, failure)
+    )
+    first = tuple(first_where(wrong)) if wrong.any() and expected.ndim else None
+    return Comparison(compared, largest, int(wrong.sum()), expected.size, first)
 
 
 def _level(off: float, largest: float) -> int:

@@ -6,16 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from backproof.conformance.reporting.pages import sentences
-from backproof.conformance.reporting.pages.arrays import Comparison, Plane, axes, compare, numeric, planes, shown
-from backproof.conformance.reporting.pages.pictures import Scene, scene
+from backproof.conformance.reporting import sentences
+from backproof.conformance.reporting.numbers import typeset
+from backproof.conformance.reporting.pages.arrays import Comparison, Plane, compare, planes
+from backproof.conformance.reporting.record import Failure, Item, Report
+from backproof.conformance.reporting.sentences import Entry
+from backproof.conformance.spec.case import Array
+from backproof.conformance.spec.layer import Layer
+from backproof.conformance.spec.picture import Picture, PicturedCase
 
-#: An array of more numbers is told by its shape alone.
+#: An array of more numbers is shown by its shape alone.
 MOST_SHOWN = 400
 
 
@@ -42,33 +46,35 @@ class Figure:
 
 @dataclass(frozen=True)
 class Article:
-    """One failure as the page tells it."""
+    """One failure as the page shows it."""
 
     identifier: str
-    title: str
-    number: int
-    part: str
-    check: str
-    dtype: str
-    known: bool
-    message: str
-    diagnosis: Sequence[str]
-    facts: Sequence[tuple[str, Sequence[str]]]
-    options: Sequence[str]
+    entry: Entry
     figures: Sequence[Figure]
     results: Sequence[Figure]
     comparison: Comparison | None
-    scene: Scene | None
-    alike: Sequence[tuple[str, str]]
-    again: str
-    script: str | None
-    path: str | None
-    traceback: str | None
+    picture: Picture | None
+
+    @property
+    def item(self) -> Item:
+        """The item that fails."""
+        return self.entry.item
+
+    @property
+    def failure(self) -> Failure:
+        """How it fails."""
+        return self.entry.failure
+
+    @property
+    def number(self) -> int:
+        """Which of the item's failures it is."""
+        return 1 + self.item.failures.index(self.failure)
 
     @property
     def label(self) -> str:
         """The item, and which of its failures this is, if not the first."""
-        return self.title if self.number == 1 else f"{self.title}, failure {self.number}"
+        title = sentences.title(self.item)
+        return title if self.number == 1 else f"{title}, failure {self.number}"
 
     @property
     def numbers(self) -> int:
@@ -87,8 +93,8 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def html(content: Mapping[str, Any]) -> str:
-    """The page of a run, made of the content of its JSON report."""
+def html(report: Report, layers: Sequence[Layer]) -> str:
+    """The page of a run; `layers` draw what they know of their failures."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
@@ -96,70 +102,66 @@ def html(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = shown
+    environment.filters["number"] = typeset
     environment.filters["picture"] = Markup
-    told = sentences.entries(content)
-    links = _links(told)
-    parts = list(dict.fromkeys(map(sentences.part, content["items"])))
+    entries = sentences.entries(report)
+    links = _links(entries)
+    parts = list(dict.fromkeys(item.part for item in report.items))
+    articles = [_article(entry, links[entry.failure], layers) for entry in entries]
     return environment.get_template("page.html.jinja").render(
-        impl=content["impl"],
-        conforms=content["conforms"],
-        verdict=sentences.verdict(content),
-        reasons=sentences.reasons(content),
-        settings=sentences.settings(content),
-        articles=[_article(content, item, failure, alike, links[id(failure)]) for item, failure, alike in told],
-        parts=[(part, _dtypes(content, part)) for part in parts],
-        rows=_rows(content, parts, told, links),
+        report=report,
+        sentences=sentences,
+        articles=articles,
+        styles=dict.fromkeys(article.picture.style for article in articles if article.picture is not None),
+        parts=[(part, _dtypes(report, part)) for part in parts],
+        rows=_rows(report, parts, entries, links),
         skipped=[
-            (sentences.title(item), item.get("reason") or "no case was judged")
-            for item in content["items"]
-            if item["outcome"] == "skipped"
+            (sentences.title(item), item.reason or "no case was judged")
+            for item in report.items
+            if item.outcome == "skipped"
         ],
-        cells=[(part, *_coverage(counts)) for part, counts in content["cells"].items()],
+        cells=[(part, *_coverage(counts)) for part, counts in report.cells.items()],
     )
 
 
-def _links(told: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Any]]) -> dict[int, str]:
+def _links(entries: Sequence[Entry]) -> dict[Failure, str]:
     """The id of each failure's article."""
-    found: dict[int, str] = {}
-    for item, failure, _ in told:
+    found: dict[Failure, str] = {}
+    for item, failure, _ in entries:
         stem = re.sub("[^a-z0-9]+", "-", sentences.title(item).lower()).strip("-")
         name, more = stem, 1
         while name in found.values():
             more += 1
             name = f"{stem}-{more}"
-        found[id(failure)] = name
+        found[failure] = name
     return found
 
 
-def _dtypes(content: Mapping[str, Any], part: str) -> list[str]:
-    return list(dict.fromkeys(item["dtype"] for item in content["items"] if sentences.part(item) == part))
+def _dtypes(report: Report, part: str) -> list[str]:
+    return list(dict.fromkeys(item.dtype for item in report.items if item.part == part))
 
 
 def _rows(
-    content: Mapping[str, Any], parts: Sequence[str], told: Sequence[Any], links: Mapping[int, str]
+    report: Report, parts: Sequence[str], entries: Sequence[Entry], links: Mapping[Failure, str]
 ) -> list[tuple[str, list[Result | None]]]:
     """A row for each check, with a cell for each part and dtype, None where there is no such item."""
-    link = {id(item): links[id(failure)] for item, failure, _ in reversed(told)}
-    for _, failure, alike in told:
-        link |= {id(other["item"]): links[id(failure)] for other in alike if id(other["item"]) not in link}
+    link = {item: links[failure] for item, failure, _ in reversed(entries)}
+    for _, failure, alike in entries:
+        link |= {item: links[failure] for item, _ in alike if item not in link}
     results = {
-        (item["check"], sentences.part(item), item["dtype"]): Result(
-            item["outcome"], *MARKS[item["outcome"]], item["examples"], link.get(id(item))
-        )
-        for item in content["items"]
+        (item.check, item.part, item.dtype): Result(item.outcome, *MARKS[item.outcome], item.examples, link.get(item))
+        for item in report.items
     }
-    columns = [(part, dtype) for part in parts for dtype in _dtypes(content, part)]
-    checks = _checks(content["items"])
-    return [(check, [results.get((check, *column)) for column in columns]) for check in checks]
+    columns = [(part, dtype) for part in parts for dtype in _dtypes(report, part)]
+    return [(check, [results.get((check, *column)) for column in columns]) for check in _checks(report.items)]
 
 
-def _checks(items: Sequence[Mapping[str, Any]]) -> list[str]:
+def _checks(items: Sequence[Item]) -> list[str]:
     """Every check; what only one part has stands before the next that it shares with another."""
     merged: list[str] = []
-    for part in dict.fromkeys(map(sentences.part, items)):
+    for part in dict.fromkeys(item.part for item in items):
         before = len(merged)
-        for check in reversed(dict.fromkeys(item["check"] for item in items if sentences.part(item) == part)):
+        for check in reversed(dict.fromkeys(item.check for item in items if item.part == part)):
             if check not in merged:
                 merged.insert(before, check)
             before = merged.index(check)
@@ -169,75 +171,60 @@ def _checks(items: Sequence[Mapping[str, Any]]) -> list[str]:
 Counts = list[tuple[str, int]]
 
 
-def _coverage(counts: Mapping[str, int]) -> tuple[Counts, list[tuple[str, Counts]], int, int, list[str]]:
-    """A part's conditions, the layouts in memory of each array, how many were met of how many, and the others."""
+def _coverage(counts: Mapping[str, int]) -> tuple[Counts, list[tuple[str, Counts]], str]:
+    """A part's conditions, the layouts in memory of each array, and all in a sentence."""
     conditions = [(name, count) for name, count in counts.items() if ": " not in name]
     layouts: dict[str, Counts] = {}
     for name, count in counts.items():
         array, colon, layout = name.partition(": ")
         if colon:
             layouts.setdefault(array, []).append((layout, count))
-    never = [name for name, count in counts.items() if not count]
-    return conditions, list(layouts.items()), len(counts) - len(never), len(counts), never
+    return conditions, list(layouts.items()), sentences.conditions_met(counts)
 
 
-def _article(
-    content: Mapping[str, Any],
-    item: Mapping[str, Any],
-    failure: Mapping[str, Any],
-    alike: Sequence[Mapping[str, Any]],
-    identifier: str,
-) -> Article:
-    tensor = failure["tensor"] or item["check"]
-    comparison = None
-    if failure["kind"] not in sentences.WITHOUT_VALUES:
-        comparison = compare(failure, tensor, item["dtype"])
-    results = []
-    if comparison is None and failure["kind"] not in sentences.WITHOUT_VALUES:
-        for word in ("expected", "got"):
-            if failure[word] is not None:
-                results.append(_figure(f"{tensor} {word}", failure[word], None, tensor, failure))
-    facts = [
-        ("Where", [sentence] if (sentence := sentences.where(failure)) else []),
-        ("Step", [step] if (step := failure.get("step")) else []),
-        ("The error", list(failure.get("site") or [])),
-        ("How small", [sentences.minimality(failure)]),
-    ]
-    return Article(
-        identifier,
-        sentences.title(item),
-        1 + [id(each) for each in item["failures"]].index(id(failure)),
-        sentences.part(item),
-        item["check"],
-        item["dtype"],
-        item["outcome"] == "xfailed",
-        failure["message"],
-        failure["diagnosis"],
-        [(name, told) for name, told in facts if told],
-        sentences.unusual(failure),
-        [_figure(name, array, failure["shapes"].get(name), name, failure) for name, array in failure["arrays"].items()],
-        results,
-        comparison,
-        scene(failure, tensor, comparison.first if comparison else None, identifier),
-        [(sentences.title(other["item"]), other["message"]) for other in alike],
-        sentences.again(content, item),
-        sentences.script(failure),
-        failure["reproduce"],
-        failure["traceback"],
+def _article(entry: Entry, identifier: str, layers: Sequence[Layer]) -> Article:
+    item, failure = entry.item, entry.failure
+    tensor = failure.tensor or item.check
+    comparison = compare(failure, tensor)
+    pair = zip(failure.columns, (failure.expected, failure.got), strict=True)
+    results = (
+        []
+        if comparison or not failure.compares
+        else [_figure(f"{tensor} {word}", array, None, tensor, failure) for word, array in pair]
     )
+    figures = [
+        _figure(name, array, failure.shapes[name], name, failure)
+        for name, array in failure.arrays.items()
+        if name not in failure.unread
+    ]
+    return Article(identifier, entry, figures, results, comparison, _picture(entry, identifier, comparison, layers))
 
 
-def _figure(name: str, nested: Any, shape: Any, tensor: str, failure: Mapping[str, Any]) -> Figure:
-    array = numeric(nested)
+def _picture(entry: Entry, identifier: str, comparison: Comparison | None, layers: Sequence[Layer]) -> Picture | None:
+    """What the layer draws, if it is here."""
+    item, failure = entry.item, entry.failure
+    case = PicturedCase(
+        failure.tensor or item.check,
+        comparison.first if comparison else None,
+        failure.options,
+        failure.shapes,
+        failure.arrays,
+        failure.expected,
+        failure.orders,
+        identifier,
+    )
+    return next((layer.picture(case) for layer in layers if layer.name == item.layer), None)
+
+
+def _figure(name: str, array: Array | None, shape: Sequence[int] | None, tensor: str, failure: Failure) -> Figure:
     if array is None:
         note = "None" if shape is None else "too large to be shown; the reproduction has its numbers"
         return Figure(name, "" if shape is None else _shape(shape), (), note)
-    told = _shape(shape if shape is not None else array.shape)
     if not array.size:
-        return Figure(name, told, (), "empty")
+        return Figure(name, _shape(array.shape), (), "empty")
     if array.size > MOST_SHOWN:
-        return Figure(name, told, (), "too large to be shown here; the JSON report has its numbers")
-    return Figure(name, told, planes(array, axes(tensor, array.ndim, failure)), None)
+        return Figure(name, _shape(array.shape), (), "too large to be shown here; the JSON report has its numbers")
+    return Figure(name, _shape(array.shape), planes(array, tensor, failure), None)
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backproof.conformance.reporting.pages import sentences
-from backproof.conformance.reporting.pages.arrays import aligned, numeric
+from backproof.conformance.reporting import sentences
+from backproof.conformance.reporting.pages.arrays import aligned
+from backproof.conformance.reporting.record import Failure, Item, Report
+from backproof.conformance.reporting.sentences import Entry
+from backproof.conformance.spec.case import Array
 
 #: What GitHub shows of a step's summary, in bytes, with some room for what else the step writes.
 MOST_BYTES = 1_000_000
@@ -23,11 +26,10 @@ MARKS: Mapping[str, str] = {
 }
 
 
-def markdown(content: Mapping[str, Any], most_bytes: int = MOST_BYTES) -> str:
-    """The summary of a run, made of the content of its JSON report, in at most so many bytes."""
-    head = "\n\n".join(_head(content)) + "\n"
-    told = sentences.entries(content)
-    failures = ["\n" + "\n\n".join(_failure(content, *entry)) + "\n" for entry in told]
+def markdown(report: Report, most_bytes: int = MOST_BYTES) -> str:
+    """The summary of a run, in at most so many bytes."""
+    head = "\n\n".join(_head(report)) + "\n"
+    failures = ["\n" + "\n\n".join(_failure(entry)) + "\n" for entry in sentences.entries(report)]
     text, shown = head, 0
     for failure in failures:
         rest = _left_out(len(failures) - shown - 1)
@@ -38,7 +40,7 @@ def markdown(content: Mapping[str, Any], most_bytes: int = MOST_BYTES) -> str:
         text += _left_out(len(failures) - shown)
     if _size(text) <= most_bytes:
         return text
-    short = f"## {escaped(content['impl'])[:200]} {sentences.verdict(content)}\n\n{sentences.reasons(content)[0]}\n"
+    short = f"## {escaped(report.impl)[:200]} {sentences.verdict(report)}\n\n{sentences.reasons(report)[0]}\n"
     return short + "\nThe summary was too long for this place and is left out; the JSON report has all of it.\n"
 
 
@@ -64,27 +66,27 @@ def block(text: str) -> str:
     return f"{fence}text\n{text.rstrip()}\n{fence}"
 
 
-def _head(content: Mapping[str, Any]) -> Iterator[str]:
-    yield f"## {escaped(content['impl'])} {sentences.verdict(content)}"
-    yield " ".join(map(escaped, sentences.reasons(content)))
-    if content["items"]:
-        yield "\n".join(_matrix(content["items"]))
-    yield f"<sub>{escaped(sentences.settings(content))}</sub>"
+def _head(report: Report) -> Iterator[str]:
+    yield f"## {escaped(report.impl)} {sentences.verdict(report)}"
+    yield " ".join(map(escaped, sentences.reasons(report)))
+    if report.items:
+        yield "\n".join(_matrix(report.items))
+    yield f"<sub>{escaped(sentences.settings(report))}</sub>"
 
 
-def _matrix(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _matrix(items: Sequence[Item]) -> Iterator[str]:
     """A row for each check, a column for each part and dtype; the checks that passed everywhere are one row."""
-    columns = list(dict.fromkeys((sentences.part(item), item["dtype"]) for item in items))
+    columns = list(dict.fromkeys((item.part, item.dtype) for item in items))
     several = len({dtype for _, dtype in columns}) > 1
-    cells = {(item["check"], sentences.part(item), item["dtype"]): item["outcome"] for item in items}
-    checks = list(dict.fromkeys(item["check"] for item in items))
+    cells = {(item.check, item.part, item.dtype): item.outcome for item in items}
+    checks = list(dict.fromkeys(item.check for item in items))
     fine = [check for check in checks if all(cells.get((check, *column), "passed") == "passed" for column in columns)]
     heads = [f"{part} {dtype}" if several else part for part, dtype in columns]
     yield "| check | " + " | ".join(map(escaped, heads)) + " |"
     yield "|---|" + "---|" * len(columns)
     for check in checks:
         if check not in fine:
-            row = [MARKS.get(cells.get((check, *column), ""), "") for column in columns]
+            row = [MARKS[cells[check, *column]] if (check, *column) in cells else "" for column in columns]
             yield f"| {escaped(check)} | " + " | ".join(row) + " |"
     if fine:
         row = [MARKS["passed"] if any((check, *column) in cells for check in fine) else "" for column in columns]
@@ -92,47 +94,36 @@ def _matrix(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {others} | " + " | ".join(row) + " |"
 
 
-def _failure(
-    content: Mapping[str, Any],
-    item: Mapping[str, Any],
-    failure: Mapping[str, Any],
-    alike: Sequence[Mapping[str, Any]],
-) -> Iterator[str]:
-    known = " (a known failure)" if item["outcome"] == "xfailed" else ""
+def _failure(entry: Entry) -> Iterator[str]:
+    item, failure, alike = entry
+    known = " (a known failure)" if item.outcome == "xfailed" else ""
     yield f"### {escaped(sentences.title(item))}{known}"
-    yield escaped(failure["message"])
+    yield escaped(failure.message)
     options = ", ".join(map(code, sentences.unusual(failure)))
-    several = len(failure["diagnosis"]) > 1
+    facts = [(label, texts) for label, texts in sentences.facts(item, failure) if label != "smallest"]
     lines = [("Options", options)] if options else []
-    if where := sentences.where(failure):
-        lines.append(("Where", escaped(where)))
-    lines += [("It may be that" if several else "Cause", escaped(cause)) for cause in failure["diagnosis"]]
-    lines += [("Step", escaped(failure["step"]))] if failure.get("step") else []
-    lines += [("The error", escaped(told)) for told in failure.get("site") or []]
-    lines.append(("Reproduce", code(sentences.script(failure) or sentences.again(content, item))))
-    lines += [("Likewise", f"{escaped(sentences.title(f['item']))}: {escaped(f['message'])}") for f in alike]
-    yield "\n".join(f"- {name}: {told}" for name, told in lines)
+    lines += [(label.capitalize(), escaped(text)) for label, texts in facts for text in texts]
+    lines.append(("Reproduce", code(sentences.script(failure) or item.again)))
+    lines += [("Likewise", escaped(sentences.likewise(*other))) for other in alike]
+    yield "\n".join(f"- {name}: {text}" for name, text in lines)
     yield "<details><summary>The case</summary>"
-    yield escaped(sentences.minimality(failure))
-    yield block("\n".join(_arrays(failure, item["check"])))
-    if failure["traceback"]:
-        traceback = failure["traceback"]
+    yield escaped(sentences.smallest(failure))
+    yield block("\n".join(_arrays(item, failure)))
+    if failure.traceback:
+        traceback = failure.traceback
         yield block(traceback if len(traceback) <= MOST_TRACEBACK else f"…\n{traceback[-MOST_TRACEBACK:]}")
     yield "</details>"
 
 
-def _arrays(failure: Mapping[str, Any], check: str) -> Iterator[str]:
-    tensor = failure["tensor"] or check
-    shown = [(name, array, failure["shapes"].get(name)) for name, array in failure["arrays"].items()]
-    if failure["kind"] not in sentences.WITHOUT_VALUES and failure["expected"] is not None:
-        shown += [(f"{tensor} {word}", failure[word], None) for word in ("expected", "got")]
-    width = max((len(name) for name, _, _ in shown), default=0)
-    for name, nested, shape in shown:
-        array = numeric(nested)
-        if array is not None:
-            first, *rest = aligned(array)
-        else:
-            first, rest = "None" if shape is None else f"array of shape {tuple(shape)}", []
+def _arrays(item: Item, failure: Failure) -> Iterator[str]:
+    shown: list[tuple[str, Array | None]] = [(n, a) for n, a in failure.arrays.items() if n not in failure.unread]
+    if failure.compares:
+        pair = zip(failure.columns, (failure.expected, failure.got), strict=True)
+        shown += [(f"{failure.tensor or item.check} {word}", array) for word, array in pair]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, array in shown:
+        shape = failure.shapes.get(name)
+        first, *rest = aligned(array) if array is not None else [f"array of shape {shape}" if shape else "None"]
         yield f"{name:<{width}} = {first}"
         yield from (" " * (width + 3) + line for line in rest)
 
@@ -140,8 +131,8 @@ def _arrays(failure: Mapping[str, Any], check: str) -> Iterator[str]:
 def _left_out(count: int) -> str:
     if not count:
         return ""
-    told = "One failure more is" if count == 1 else f"{count} failures more are"
-    return f"\n{told} left out here, to keep the summary within its limit; the JSON report has them all.\n"
+    failures = "One failure more is" if count == 1 else f"{count} failures more are"
+    return f"\n{failures} left out here, to keep the summary within its limit; the JSON report has them all.\n"
 
 
 def _size(text: str) -> int:

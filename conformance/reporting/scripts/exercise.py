@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,17 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate, written
 from backproof.conformance.explaining.counterexample import Counterexample
+from backproof.conformance.judging.properties.several_calls import other_numbers
+from backproof.conformance.judging.reference import Reference
 from backproof.conformance.reporting.scripts.literals import MOST_WRITTEN, WIDTH, call, dtype_of, literal
-from backproof.conformance.reporting.scripts.machinery import GIVE, GIVE_ARRANGED, HEAD, REST, STORED, USE
+from backproof.conformance.reporting.scripts.machinery import GIVE, HEAD, REST, STORED, TAKEN, USE
+from backproof.conformance.reporting.scripts.sources import sources_of
+from backproof.conformance.reporting.scripts.sums import joining, side
 from backproof.conformance.spec.case import Array, Case, Configuration
+from backproof.conformance.spec.results import Discrepancy
 
 #: What stands for the script's own name and for the folder of SPEC until it is written.
 FILE, FOLDER = "@FILE@", "@FOLDER@"
-PLAIN_COPY = 'array = np.array(array, order="C")'
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Script:
 
 @dataclass
 class Exercise:
-    """One counterexample on its way to a script. Arrays are written in the candidate's layout."""
+    """One counterexample on its way to a script: the `ScriptWriter` of a property."""
 
     spec: str
     identifier: str
@@ -50,9 +54,8 @@ class Exercise:
     stored: dict[str, Array] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
     judge: list[str] = field(default_factory=list)
-    give: str = GIVE.format(copy=PLAIN_COPY)
-    uses_bfloat16: bool = False
-    uses_strides: bool = False
+    copy: str = 'array = np.array(array, order="C")'
+    imports: list[str] = field(default_factory=lambda: ["import numpy as np"])
     has_others: bool = False
 
     @property
@@ -61,14 +64,32 @@ class Exercise:
         return self.found.case
 
     @property
-    def tensor(self) -> str:
-        """The result that is off; "" where no single one is."""
-        return self.found.discrepancy.tensor or ""
+    def reference(self) -> Reference:
+        """What is right in it."""
+        return self.found.reference
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What the forward is passed, in this order."""
-        return names_of(self.candidate)
+    def discrepancy(self) -> Discrepancy:
+        """What is wrong."""
+        return self.found.discrepancy
+
+    @property
+    def tensor(self) -> str:
+        """The result that is wrong; "" where no single one is."""
+        return self.found.discrepancy.tensor or ""
+
+    def names(self, candidate: Candidate | None = None) -> tuple[str, ...]:
+        """The arrays that a forward is passed, in this order, state included."""
+        candidate = candidate or self.candidate
+        return (*candidate.signature.arrays, *_state(candidate))
+
+    def options(self, configuration: Configuration, candidate: Candidate | None = None) -> dict[str, object]:
+        """The options as they are passed."""
+        forms, options = configuration.forms, configuration.options
+        return {
+            name: written(options[name], forms[name]) if name in forms else options[name]
+            for name in (candidate or self.candidate).signature.options
+        }
 
     # Numbers
 
@@ -82,8 +103,7 @@ class Exercise:
             self.lines.append(f"{name} = None")
             return
         array = np.ascontiguousarray(array).reshape(array.shape)
-        low = array.dtype.name == "bfloat16"
-        self.uses_bfloat16 |= low
+        low = self.dtype(array) == "bfloat16"
         if array.size > MOST_WRITTEN and np.ptp(array.astype(np.float64)) != 0:
             self.stored[name] = array.astype(np.float32) if low else array
             self.lines.append(f'{name} = numbers["{name}"]{".astype(bfloat16)" if low else ""}')
@@ -93,26 +113,25 @@ class Exercise:
     def numbers(self, case: Case, suffix: str = "", candidate: Candidate | None = None) -> None:
         """Writes down what a case passes, with a suffix to the names; dout as well."""
         candidate = candidate or self.candidate
-        for name in (*names_of(candidate), "dout"):
+        for name in (*self.names(candidate), "dout"):
             array = case.arrays[name]
             self.array(f"{name}{suffix}", None if array is None else candidate.in_layout(name, array))
 
     def others(self, suffix: str = "_other") -> None:
-        """Other numbers of the same shapes: `other_of` of the case."""
+        """Other numbers of the same shapes: those of `other_of`."""
         self.has_others = True
-        self.comment("Other numbers of the same shapes.")
-        for name in (*self.names, "dout"):
-            array = self.case.arrays[name]
-            if array is None:
-                self.lines.append(f"{name}{suffix} = None")
-            else:
-                shift = "" if name == "running_var" else " + 1"
-                factor = 2 if name == "running_var" else 3
-                self.lines.append(f"{name}{suffix} = {factor} * np.flip({name}){shift}")
+        function, nonnegative = self.function(other_numbers), self.candidate.layer.contract.nonnegative
+        self.lines += ["", ""]
+        for name in (*self.names(), "dout"):
+            more = ", nonnegative=True" if name in nonnegative else ""
+            value = None if self.case.arrays[name] is None else f"{function}({name}{more})"
+            self.lines.append(f"{name}{suffix} = {value}")
 
-    def tolerance(self, name: str, bound: Array | float, got: Array | None, expected: Array | None) -> None:
-        """Writes down how far off right code may be: one number, if it tells the same entries to be wrong."""
-        bound = np.asarray(bound, np.float64)
+    def tolerance(
+        self, name: str, tolerance: Array | float, got: Array | None = None, expected: Array | None = None
+    ) -> None:
+        """Writes down how far off right code may be: one number, if it finds the same entries wrong."""
+        bound = np.asarray(tolerance, np.float64)
         largest = _rounded_up(float(bound.max(initial=0.0)))
         one = bound.size == 0 or bool((bound == bound.flat[0]).all())
         if not one and got is not None and expected is not None and got.shape == expected.shape:
@@ -124,7 +143,51 @@ class Exercise:
         else:
             self.array(name, bound)
 
+    def dtype(self, array: Array) -> str:
+        """An array's dtype as an expression."""
+        if array.dtype.name == "bfloat16":
+            self._import("from ml_dtypes import bfloat16")
+        return dtype_of(array)
+
+    def _import(self, line: str) -> None:
+        self.imports += [] if line in self.imports else [line]
+
+    # Functions
+
+    def function(self, function: Callable[..., Any]) -> str:
+        """Writes a function's own source, behind all that it needs of its module; its name."""
+        imports, texts = sources_of(function)
+        for line in imports:
+            self._import(line)
+        for text in texts:
+            lines = text.splitlines()
+            self.lines += ["", "", *lines] if lines[0] not in self.lines else []
+        return function.__name__
+
+    def sum_of(
+        self,
+        function: Callable[[Mapping[str, Array]], Array],
+        shapes: Mapping[str, tuple[int, ...]],
+        arrays: Mapping[str, Array],
+    ) -> tuple[str, dict[str, Array]]:
+        """A linear function of results as an expression, and its constants by name."""
+        return side(function, shapes, arrays)
+
+    def joined(
+        self, function: Callable[[Sequence[Array]], Array], shapes: Sequence[tuple[int, ...]], names: Sequence[str]
+    ) -> tuple[str, dict[str, Array], list[str]]:
+        """How parts are put together: an expression of their names, its constants, and a function that it needs."""
+        return joining(function, shapes, names)
+
+    def taken(self) -> None:
+        """Writes the function `taken`."""
+        self.lines += TAKEN.rstrip().splitlines()
+
     # Calls
+
+    def copies_by(self, line: str) -> None:
+        """Sets the line that copies an array before it is passed."""
+        self.copy = line
 
     def calls(self, configuration: Configuration, prefix: str = "", candidate: Candidate | None = None) -> None:
         """Writes the two calls: forward and backward, with the options of a configuration for defaults."""
@@ -132,9 +195,9 @@ class Exercise:
         if self.before and not self.has_others:
             self.others()
         layer, state = candidate.layer.name, _state(candidate)
-        options = options_of(candidate, configuration)
+        options = self.options(configuration, candidate)
         self.functions += [f"{layer}_forward", f"{layer}_backward"]
-        taken = [*names_of(candidate), *(f"{name}={value!r}" for name, value in options.items())]
+        taken = [*self.names(candidate), *(f"{name}={value!r}" for name, value in options.items())]
         by_keyword = candidate.signature.by_keyword
         given = [_given(name) for name in candidate.signature.arrays if name not in by_keyword]
         given += [f"{name}={_given(name)}" for name in candidate.signature.arrays if name in by_keyword]
@@ -145,7 +208,8 @@ class Exercise:
         if state:
             lines.append(f"    {', '.join(state)} = {', '.join(_given(name) for name in state)}")
         lines += call(f"adapter.{layer}_forward", given, "    returned = ")
-        lengths = "not in (2, 4)" if candidate.layer.contract.state else "!= 2"
+        count = len(candidate.layer.contract.state)
+        lengths = f"not in (2, {2 + count})" if count else "!= 2"
         allowed = "out, cache" + (f" or out, cache, {', '.join(state)}" if state else "")
         lines += [
             f"    if not isinstance(returned, tuple | list) or len(returned) {lengths}:",
@@ -182,18 +246,18 @@ class Exercise:
 
     def passes(self, suffix: str = "") -> str:
         """The arrays as the forward's arguments."""
-        return ", ".join(f"{name}{suffix}" for name in self.names)
+        return ", ".join(f"{name}{suffix}" for name in self.names())
 
     def ask(self, tensors: Sequence[str], prefix: str = "", candidate: Candidate | None = None) -> None:
         """Writes a function that asks one question and gives these results of it."""
         candidate = candidate or self.candidate
-        names = [*names_of(candidate), "dout"]
-        told = " and ".join(tensors) or "Nothing but an error"
+        names = [*self.names(candidate), "dout"]
+        what = " and ".join(tensors) or "Nothing but an error"
         self.lines += [
             "",
             "",
             f"def {prefix}ask({', '.join(names)}, **options):",
-            f'    """{told} of one forward and its backward."""',
+            f'    """{what} of one forward and its backward."""',
             f"    results, cache = {prefix}forward({', '.join(names[:-1])}, **options)",
         ]
         early = [t for t in tensors if t == "out" or t in _state(candidate)]
@@ -212,19 +276,14 @@ class Exercise:
             sentences.append(f"It fails where: {self.found.region}.")
         if not self.found.steady:
             sentences.append("It does not fail every time, so it is asked twenty times.")
-        told = "\n".join(textwrap.fill(_safe(sentence), WIDTH) for sentence in sentences)
-        imports = ["import numpy as np"]
-        if self.uses_bfloat16:
-            imports.append("from ml_dtypes import bfloat16")
-        if self.uses_strides:
-            imports.append("from numpy.lib.stride_tricks import as_strided")
+        said = "\n".join(textwrap.fill(_safe(sentence), WIDTH) for sentence in sentences)
         functions = list(dict.fromkeys(self.functions))
         head = HEAD.format(
             title=f"{_safe(self.identifier)} of {_safe(self.spec)}",
-            sentences=told,
+            sentences=said,
             file=FILE,
             use=textwrap.fill(USE.format(spec=_safe(self.spec)), WIDTH),
-            imports="\n".join(f"    {line}" for line in imports),
+            imports="\n".join(f"    {line}" for line in self.imports),
             spec_text=repr(self.spec),
             folder=FOLDER,
             functions=_tuple(functions),
@@ -240,7 +299,7 @@ class Exercise:
                 '    """1 if one of twenty attempts is wrong."""',
                 "    return int(any(judge_once() for _ in range(20)))",
             ]
-        asked = ", ".join(f"{name}={name}" for name in (*self.names, "dout"))
+        asked = ", ".join(f"{name}={name}" for name in (*self.names(), "dout"))
         rest = REST.replace("tell(ASKED)", f"tell({asked})")
         body = [
             *head.splitlines(),
@@ -249,7 +308,7 @@ class Exercise:
             *self.lines,
             *judge,
             "",
-            *self.give.splitlines(),
+            *GIVE.format(copy=self.copy).splitlines(),
             "",
             *rest.splitlines(),
         ]
@@ -266,20 +325,6 @@ class Exercise:
                 f"        backward(dout{suffix}, forward({self.passes(suffix)})[1])",
             ]
         return lines
-
-
-def names_of(candidate: Candidate) -> tuple[str, ...]:
-    """The arrays that a forward is passed, the running statistics behind the others."""
-    return (*candidate.signature.arrays, *_state(candidate))
-
-
-def options_of(candidate: Candidate, configuration: Configuration) -> dict[str, object]:
-    """The options as they are passed."""
-    forms, options = configuration.forms, configuration.options
-    return {
-        name: written(options[name], forms[name]) if name in forms else options[name]
-        for name in candidate.signature.options
-    }
 
 
 def _state(candidate: Candidate) -> tuple[str, ...]:
@@ -307,6 +352,3 @@ def _rounded_up(value: float) -> float:
 def _safe(text: str) -> str:
     """The text as it may stand in a docstring."""
     return text.replace("\\", "\\\\").replace('"""', "'''")
-
-
-__all__ = ["GIVE_ARRANGED", "Exercise", "Script", "dtype_of", "names_of", "options_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Makes the arrays that are passed.
+#: Makes the arrays that are passed, each by a line of the property's own.
 GIVE = '''
 # From here on one script is as the other.
 
@@ -17,24 +17,16 @@ def give(name, array):
     return kept[-1][2]
 '''
 
-#: The same with the memory layouts that are asked for.
-GIVE_ARRANGED = '''
-# From here on one script is as the other.
+#: For arrays that lie in memory in some other way than a plain one.
+TAKEN = '''
 
-
-def give(name, array):
-    """A copy of an array as the adapter takes it; kept, for a cache may point into it."""
-    if array is None:
-        return None
-    array = arranged[name](array) if name in arranged else np.array(array, order="C")
-    from_numpy = getattr(adapter, "from_numpy", None)
+def taken(name, array):
+    """The array as it is; where from_numpy does not take it the case is not judged."""
     try:
-        kept.append((name, array, array if from_numpy is None else from_numpy(array)))
+        getattr(adapter, "from_numpy", np.asarray)(array)
     except Exception as error:
-        if name in arranged:
-            raise NotImplementedError(f"from_numpy does not take this layout of {name}") from error
-        raise
-    return kept[-1][2]
+        raise NotImplementedError(f"from_numpy does not take this {name}") from error
+    return array
 '''
 
 REST = '''

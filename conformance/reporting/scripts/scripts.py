@@ -11,7 +11,7 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.explaining.counterexample import Counterexample
-from backproof.conformance.reporting.scripts import again, comparisons, memory, results
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.reporting.scripts.exercise import FILE, FOLDER, Exercise, Script
 
 OTHER = "_other"
@@ -37,7 +37,7 @@ def script(
     first = None
     for before in BEFORE:
         trial = _written(spec, identifier, check, found, candidate, before)
-        if trial is None or check == "rejection" or fails(trial, fresh()):
+        if trial is None or property_of(check).takes_invalid_cases or fails(trial, fresh()):
             return trial
         first = first or trial
     return _written(spec, identifier, check, found, candidate, BEFORE[1])
@@ -68,32 +68,26 @@ class _Silent:
 def _written(
     spec: str, identifier: str, check: str, found: Counterexample, candidate: Candidate, before: tuple[str, ...]
 ) -> Script | None:
-    kind = found.discrepancy.kind
-    exercise = Exercise(
-        spec, identifier, found, candidate, before if check != "rejection" and kind != "refused" else ()
-    )
-    if kind == "refused":
-        results.refused(exercise, check)
-    elif check == "rejection":
-        results.rejection(exercise)
-    elif check == "linearity":
-        comparisons.linearity(exercise)
-    elif check == "purity":
-        memory.purity(exercise)
-    elif check == "aliasing":
-        memory.aliasing(exercise)
-    elif check in _MAYBE:
-        if not _MAYBE[check](exercise):
-            return None
-    else:
-        results.result(exercise, check)
+    property_, refused = property_of(check), found.discrepancy.kind == "refused"
+    exercise = Exercise(spec, identifier, found, candidate, () if property_.takes_invalid_cases or refused else before)
+    if refused:
+        _refused(exercise, property_.asks_backward(check, found.discrepancy.tensor, candidate.layer))
+    elif not property_.script(exercise, check):
+        return None
     return exercise.script()
 
 
-#: The kinds that cannot be written in every case.
-_MAYBE = {
-    "identities": comparisons.identities,
-    "relations": comparisons.relations,
-    "memory_layout": memory.memory_layout,
-    "repeatability": again.repeatability,
-}
+def _refused(exercise: Exercise, asks_backward: bool) -> None:
+    """One of the cases of a layer that raises NotImplementedError in all of them."""
+    exercise.numbers(exercise.case)
+    exercise.calls(exercise.case.configuration)
+    exercise.judge = [
+        "    try:",
+        f"        results, cache = forward({exercise.passes()})",
+        *(["        backward(dout, cache)"] if asks_backward else []),
+        "    except NotImplementedError as error:",
+        '        print(f"It is refused, as every case was: NotImplementedError: {error}")',
+        "        return 1",
+        '    print("It is accepted.")',
+        "    return 0",
+    ]

@@ -6,12 +6,9 @@ import numpy as np
 
 from backproof.plugins.gallery.batchnorm.gradients import with_gamma
 from backproof.plugins.gallery.batchnorm.twins import (
-    ONE_IN_EVAL,
-    PAIR,
     Affine,
     Bare,
     BatchNorm,
-    Cache,
     Checked,
     Emptied,
     Imaged,
@@ -27,17 +24,24 @@ from backproof.plugins.gallery.conditions import (
     expanded,
     missing,
     scattered,
+    second_backward,
     several_channels,
     shape,
     single,
     training,
     when,
 )
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    EmptiesItsCache,
+    KeptInOneBuffer,
+    KeptOnTheObject,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
+from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 two_forwards = asked_as("two forwards before their backwards")
-second_backward = asked_as("a second backward on one cache")
 
 
 @when("a single pixel, and x or dout not plain in memory")
@@ -50,7 +54,7 @@ def meaningless(words, fits):
     return when(words)(lambda case: case.flaw is not None and fits(case))
 
 
-@fault("dx", missing("gamma"), needs="AFF", kinds="crash", smallest=PAIR, source="H151 oneflow PR#5602")
+@fault("dx", missing("gamma"), source="H151 oneflow PR#5602")
 class cannot_do_without_gamma(Bare):
     """The backward multiplies by gamma where there is none."""
 
@@ -58,7 +62,7 @@ class cannot_do_without_gamma(Bare):
         return BatchNorm.batchnorm_backward(self, dout, cache)[:2]
 
 
-@fault("dx dgamma", missing("beta"), needs="AFF", kinds="crash", smallest=PAIR, source="H153 Paddle PR#21237")
+@fault("dx dgamma", missing("beta"), source="H153 Paddle PR#21237")
 class cannot_do_without_beta(Affine):
     """The backward makes dbeta in the shape of beta, also where there is none."""
 
@@ -67,7 +71,7 @@ class cannot_do_without_beta(Affine):
         return dx, dgamma, np.reshape(dbeta, cache.beta.shape)
 
 
-@fault("out dx identities", missing("gamma"), needs="AFF", smallest=PAIR, source="own: absent parameters are zeros")
+@fault("out dx identities", missing("gamma"), source="own: absent parameters are zeros")
 class takes_no_gamma_for_zeros(Affine):
     """A missing gamma is filled with zeros, as a missing beta is."""
 
@@ -75,14 +79,7 @@ class takes_no_gamma_for_zeros(Affine):
         return 0 if gamma is None else gamma
 
 
-@fault(
-    "dx dbeta",
-    missing("gamma"),
-    needs="AFF",
-    kinds="result",
-    smallest=PAIR,
-    source="own: a list of the gradients that there are",
-)
+@fault("dx dbeta", missing("gamma"), source="own: a list of the gradients that there are")
 class closes_the_gap_of_a_missing_gamma(Affine):
     """Where gamma is None the gradients are (dx, dbeta), with nothing in the place of dgamma."""
 
@@ -91,7 +88,7 @@ class closes_the_gap_of_a_missing_gamma(Affine):
         return (dx, dbeta) if dgamma is None else (dx, dgamma, dbeta)
 
 
-@fault("edges", single & training, needs="N1", kinds="crash", smallest={"x": (1, 1)}, source="M69 by hand")
+@fault("edges", single & training, source="M69 by hand")
 class fails_on_one_element(BatchNorm):
     """The factor m / (m - 1) of the running variance is a division by zero for one element a channel."""
 
@@ -99,14 +96,7 @@ class fails_on_one_element(BatchNorm):
         return m / (m - 1)
 
 
-@fault(
-    "edges",
-    single & training,
-    needs="N1",
-    kinds="crash",
-    smallest={"x": (1, 1)},
-    source="own: more than one value a channel is demanded",
-)
+@fault("edges", single & training, source="own: more than one value a channel is demanded")
 class demands_several_elements(Softened):
     """In training one element a channel raises a ValueError, though out is then beta and dx 0."""
 
@@ -116,9 +106,7 @@ class demands_several_elements(Softened):
         return super().statistics(rows)
 
 
-@fault(
-    "edges", empty_batch & training, needs="N0", kinds="nonfinite", smallest={"x": (0, 1)}, source="H129 pytorch#36530"
-)
+@fault("edges", empty_batch & training, source="H129 pytorch#36530")
 class averages_over_no_samples(Emptied):
     """The running statistics are moved by the mean of nothing, which is not a number."""
 
@@ -126,21 +114,15 @@ class averages_over_no_samples(Emptied):
         return BatchNorm.tracked(self, *statistics)
 
 
-@fault("memory_layout", scattered("x"), needs="NCX", source="M49 by hand")
+@fault("memory_layout", scattered("x"), source="M49 by hand")
 class reads_the_buffer_of_x(BatchNorm):
     """The strides of x are ignored: its numbers are read as they lie in memory."""
 
     def forward(self, x, *others):
-        return super().forward(buffer_of(x) if is_scattered(x) else x, *others)
+        return super().forward(as_it_lies(x), *others)
 
 
-@fault(
-    "memory_layout",
-    scattered("dout"),
-    needs="NCD",
-    smallest={"x": (2, 1), "layouts": {"dout": "step slice"}},
-    source="H197 torch/nn PR#345",
-)
+@fault("memory_layout", scattered("dout"), source="H197 torch/nn PR#345")
 class reads_the_buffer_of_dout(BatchNorm):
     """The strides of dout are ignored in dbeta, which another kernel sums."""
 
@@ -149,27 +131,15 @@ class reads_the_buffer_of_dout(BatchNorm):
         return dx, dgamma, buffer_of(dout).sum(axis=0) if is_scattered(dout) else dbeta
 
 
-@fault(
-    "memory_layout",
-    scattered("gamma"),
-    needs="NCW",
-    smallest={"x": (1, 2), "training": False, "layouts": {"gamma": "negative stride"}},
-    source="own: a vector needs no stride",
-)
+@fault("memory_layout", scattered("gamma"), source="own: a vector needs no stride")
 class reads_the_buffer_of_gamma(BatchNorm):
     """The stride of gamma is ignored: its numbers are read one behind the other."""
 
     def forward(self, x, gamma, *others):
-        return super().forward(x, buffer_of(gamma) if is_scattered(gamma) else gamma, *others)
+        return super().forward(x, as_it_lies(gamma), *others)
 
 
-@fault(
-    "memory_layout",
-    expanded("dout"),
-    needs="EXP",
-    smallest={"x": (2, 1), "layouts": {"dout": "expanded, writable"}},
-    source="own: memory taken for entries",
-)
+@fault("memory_layout", expanded("dout"), source="own: memory taken for entries")
 class sums_an_expanded_dout_once(BatchNorm):
     """dbeta sums the entries that dout has in memory: one that is expanded along the batch counts once."""
 
@@ -178,14 +148,7 @@ class sums_an_expanded_dout_once(BatchNorm):
         return dx, dgamma, dout[0] * 1.0 if is_expanded(dout) and dout.strides[0] == 0 else dbeta
 
 
-@fault(
-    "memory_layout",
-    odd_pixel,
-    needs="ONE",
-    kinds="crash",
-    smallest={"x": (2, 1, 1, 1), "layouts": {"x": "odd strides of size 1"}},
-    source="H173 pytorch#115940",
-)
+@fault("memory_layout", odd_pixel, source="H173 pytorch#115940")
 class wants_equal_strides_of_a_pixel(Imaged):
     """The backward asserts that x and dout have equal strides, which mean nothing on axes of size 1."""
 
@@ -200,7 +163,7 @@ class wants_equal_strides_of_a_pixel(Imaged):
         return super().batchnorm_backward(dout, cache)
 
 
-@fault("purity memory_layout", with_gamma, needs="INP", kinds="mutation crash", smallest=PAIR, source="M13 by hand")
+@fault("purity memory_layout", with_gamma, source="M13 by hand")
 class multiplies_dout_in_place(Affine):
     """dout is multiplied by gamma in the array that was passed."""
 
@@ -211,7 +174,7 @@ class multiplies_dout_in_place(Affine):
         return found
 
 
-@fault("purity memory_layout", training, needs="INP", kinds="mutation crash", smallest=PAIR, source="own: x -= mean")
+@fault("purity memory_layout", training, source="own: x -= mean")
 class centres_x_in_place(BatchNorm):
     """The mean is subtracted from x in the array that was passed."""
 
@@ -222,14 +185,7 @@ class centres_x_in_place(BatchNorm):
         return found
 
 
-@fault(
-    "aliasing purity memory_layout",
-    ALWAYS,
-    needs="INP",
-    kinds="alias mutation crash value",
-    smallest=PAIR,
-    source="own: x is done with",
-)
+@fault("aliasing purity memory_layout", ALWAYS, source="own: x is done with")
 class returns_dx_in_the_memory_of_x(Plain):
     """dx is written over x, which the backward itself needs no more."""
 
@@ -243,54 +199,22 @@ class returns_dx_in_the_memory_of_x(Plain):
         return x, dgamma, dbeta
 
 
-@fault("aliasing", ALWAYS, needs="REP", kinds="alias", smallest=PAIR, source="own: a workspace for dx")
-class returns_dx_in_a_workspace(Plain):
+@fault("aliasing", ALWAYS, source="own: a workspace for dx")
+class returns_dx_in_a_workspace(ReturnsAWorkspace, Plain, gradient=0):
     """dx is returned in an array of the layer, which the next backward of the same shape fills again."""
 
-    def __init__(self):
-        self.workspaces = {}
 
-    def batchnorm_backward(self, dout, cache):
-        dx, dgamma, dbeta = super().batchnorm_backward(dout, cache)
-        workspace = self.workspaces.setdefault(dx.shape, np.zeros(dx.shape))
-        workspace[...] = dx
-        return workspace, dgamma, dbeta
-
-
-@fault("repeatability", two_forwards, needs="REP", kinds="state", smallest=PAIR, source="own")
-class keeps_the_scale_on_the_layer(Plain):
+@fault("repeatability", two_forwards, source="own")
+class keeps_the_scale_on_the_layer(KeptOnTheObject, Plain, part="scale"):
     """The scale is kept on the layer, where the next forward replaces it, instead of in the cache."""
 
-    def scale(self, var, eps, training):
-        self.last = super().scale(var, eps, training)
-        return self.last
 
-    def dx(self, upstream, dgamma, dbeta, cache):
-        return super().dx(upstream, dgamma, dbeta, cache._replace(scale=self.last))
-
-
-@fault("repeatability", two_forwards, needs="REP", kinds="state", smallest=PAIR, source="own")
-class normalizes_into_a_workspace(Plain):
+@fault("repeatability", two_forwards, source="own")
+class normalizes_into_a_workspace(KeptInOneBuffer, Plain, part="xhat"):
     """xhat lies in an array of the layer, which the next forward of the same shape fills again."""
 
-    def __init__(self):
-        self.workspaces = {}
 
-    def forward(self, x, *others):
-        out, cache = super().forward(x, *others)
-        workspace = self.workspaces.setdefault(x.shape, np.zeros(x.shape))
-        workspace[...] = cache.xhat
-        return out, cache._replace(xhat=workspace)
-
-
-@fault(
-    "repeatability",
-    evaluating & second_backward,
-    needs="EVAL REP",
-    kinds="state",
-    smallest=ONE_IN_EVAL,
-    source="H109 pytorch#586",
-)
+@fault("repeatability", evaluating & second_backward, source="H109 pytorch#586")
 class saves_the_statistics_in_the_backward_of_eval(Switched):
     """The backward in eval leaves the batch's deviation in the cache, and the next backward divides by it."""
 
@@ -305,35 +229,17 @@ class saves_the_statistics_in_the_backward_of_eval(Switched):
         return super().batchnorm_backward(dout, held)
 
 
-@fault("repeatability", second_backward, needs="REP", kinds="state", smallest=PAIR, source="H149 mxnet#18499")
-class adds_dbeta_to_that_of_the_last_backward(Plain):
+@fault("repeatability", second_backward, source="H149 mxnet#18499")
+class adds_dbeta_to_that_of_the_last_backward(AddsToTheLastBackward, Plain, gradient=2):
     """dbeta is added to what the last backward on the same cache left there."""
 
-    def batchnorm_forward(self, x, gamma, beta):
-        out, cache = super().batchnorm_forward(x, gamma, beta)
-        return out, (cache, np.zeros_like(beta))
 
-    def batchnorm_backward(self, dout, cache):
-        cache, total = cache
-        dx, dgamma, dbeta = super().batchnorm_backward(dout, cache)
-        total += dbeta
-        return dx, dgamma, total.copy()
-
-
-@fault("repeatability", second_backward, needs="REP", kinds="crash", smallest=PAIR, source="own: frees xhat")
-class frees_xhat_in_the_backward(Plain):
+@fault("repeatability", second_backward, source="own: frees xhat")
+class frees_xhat_in_the_backward(EmptiesItsCache, Plain):
     """The backward takes xhat out of its cache, where a second one looks for it."""
 
-    def batchnorm_forward(self, x, gamma, beta):
-        out, cache = super().batchnorm_forward(x, gamma, beta)
-        return out, cache._asdict()
 
-    def batchnorm_backward(self, dout, cache):
-        xhat = cache.pop("xhat")
-        return super().batchnorm_backward(dout, Cache(xhat=xhat, **cache))
-
-
-@fault("repeatability", second_backward, needs="REP", kinds="state", smallest=PAIR, source="own: xhat *= dout")
+@fault("repeatability", second_backward, source="own: xhat *= dout")
 class sums_dgamma_in_the_cached_xhat(Softened):
     """dout xhat is computed in the array of the cached xhat, after dx."""
 
@@ -343,15 +249,7 @@ class sums_dgamma_in_the_cached_xhat(Softened):
         return found
 
 
-@fault(
-    "dbeta repeatability linearity memory_layout",
-    several_channels,
-    needs="CIO REP",
-    kinds="value state",
-    sometimes="stability",
-    smallest={"x": (2, 2)},
-    source="H177 pytorch#193061",
-)
+@fault("dbeta repeatability linearity memory_layout", several_channels, source="H177 pytorch#193061")
 class leaves_half_of_a_buffer_as_it_was(Plain):
     """Of a buffer of the layer only the first half is written: the rest of dbeta is that of the last call."""
 
@@ -365,14 +263,7 @@ class leaves_half_of_a_buffer_as_it_was(Plain):
         return dx, dgamma, np.concatenate([dbeta[: (c + 1) // 2], left[(c + 1) // 2 :]])
 
 
-@fault(
-    "rejection",
-    meaningless("eps <= 0", lambda case: case.options["eps"] <= 0),
-    needs="MIS",
-    kinds="accepted",
-    smallest={"x": (2, 2), "eps": 0.0},
-    source="H179 mlx PR#4312",
-)
+@fault("rejection", meaningless("eps <= 0", lambda case: case.options["eps"] <= 0), source="H179 mlx PR#4312")
 class accepts_any_eps(Checked):
     """An eps of 0 or less is taken as it is, and out is not a number where var + eps is negative."""
 
@@ -380,14 +271,7 @@ class accepts_any_eps(Checked):
         pass
 
 
-@fault(
-    "rejection",
-    meaningless("eps = 0", lambda case: case.options["eps"] == 0),
-    needs="MIS",
-    kinds="accepted",
-    smallest={"x": (2, 2), "eps": 0.0},
-    source="own: < for <=",
-)
+@fault("rejection", meaningless("eps = 0", lambda case: case.options["eps"] == 0), source="own: < for <=")
 class accepts_an_eps_of_zero(Checked):
     """Only a negative eps is rejected, not one of 0."""
 
@@ -399,9 +283,6 @@ class accepts_an_eps_of_zero(Checked):
 @fault(
     "rejection",
     meaningless("a dout of one sample for a batch", lambda case: case.flaw.in_backward),
-    needs="MIS",
-    kinds="accepted",
-    smallest={"x": (2, 2)},
     source="own: broadcasting",
 )
 class accepts_a_dout_that_broadcasts(Checked):

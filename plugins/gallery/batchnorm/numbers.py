@@ -6,8 +6,6 @@ import numpy as np
 
 from backproof.plugins.gallery.batchnorm.gradients import varied
 from backproof.plugins.gallery.batchnorm.twins import (
-    ONE_IN_EVAL,
-    PAIR,
     BatchNorm,
     ChannelsLast,
     Halved,
@@ -32,15 +30,8 @@ from backproof.plugins.gallery.conditions import (
 )
 from backproof.plugins.gallery.fault import fault
 
-
-@when("eps other than 1e-5")
-def other_eps(case):
-    return bool(case.options["eps"] != 1e-5)
-
-
-@when("eps < 1e-5")
-def tiny_eps(case):
-    return bool(case.options["eps"] < 1e-5)
+other_eps = when("eps other than 1e-5")(lambda case: case.options["eps"] != 1e-5)
+tiny_eps = when("eps < 1e-5")(lambda case: case.options["eps"] < 1e-5)
 
 
 @when("statistics that float32 rounds")
@@ -64,24 +55,10 @@ def untiled_elements(case):
     return elements_a_channel(case) > 8 and elements_a_channel(case) % 8 > 0
 
 
-@when("an |x| over 255")
-def far(case):
-    return bool((np.abs(case.array("x")) > 255).any())
-
-
-@when("more than two elements a channel")
-def third_element(case):
-    return elements_a_channel(case) > 2
-
-
-@when("a batch over 64")
-def large_batch(case):
-    return shape(case, "x")[0] > 64
-
-
-@when("more than 255 elements a channel")
-def many_elements(case):
-    return elements_a_channel(case) > 255
+far = when("an |x| over 255")(lambda case: (np.abs(case.array("x")) > 255).any())
+third_element = when("more than two elements a channel")(lambda case: elements_a_channel(case) > 2)
+large_batch = when("a batch over 64")(lambda case: shape(case, "x")[0] > 64)
+many_elements = when("more than 255 elements a channel")(lambda case: elements_a_channel(case) > 255)
 
 
 @when("a running variance that float16 does not hold")
@@ -94,13 +71,7 @@ def as_bfloat16(a):
     return (np.ascontiguousarray(a, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-@fault(
-    "dx identities stability edges",
-    ALWAYS,
-    kinds="value nonfinite",
-    smallest=PAIR,
-    source="M62 by hand: missing in the backward; H163 oneflow#8256",
-)
+@fault("dx identities stability edges", ALWAYS, source="M62 by hand: missing in the backward; H163 oneflow#8256")
 class leaves_eps_out_of_dx(Softened):
     """The backward divides by sqrt(var), the forward by sqrt(var + eps)."""
 
@@ -108,13 +79,7 @@ class leaves_eps_out_of_dx(Softened):
         return super().dx(upstream, dgamma, dbeta, cache._replace(scale=1 / np.sqrt(cache.var)))
 
 
-@fault(
-    "dx identities stability",
-    other_eps,
-    needs="EPS",
-    smallest={"x": (2, 1), "eps": 0.001},
-    source="own: the backward has its own default",
-)
+@fault("dx identities stability", other_eps, source="own: the backward has its own default")
 class recomputes_the_deviation_with_the_usual_eps(Softened):
     """The backward computes 1 / sqrt(var + eps) anew, with 1e-5 instead of the eps of the forward."""
 
@@ -123,7 +88,7 @@ class recomputes_the_deviation_with_the_usual_eps(Softened):
         return super().dx(upstream, dgamma, dbeta, cache._replace(scale=scale))
 
 
-@fault("out dx dgamma identities stability", ALWAYS, smallest=PAIR, source="M62 by hand: outside the root")
+@fault("out dx dgamma identities stability", ALWAYS, source="M62 by hand: outside the root")
 class adds_eps_to_the_deviation(Softened):
     """x is divided by sqrt(var) + eps; eps stands outside the root."""
 
@@ -131,7 +96,7 @@ class adds_eps_to_the_deviation(Softened):
         return 1 / (np.sqrt(var) + eps)
 
 
-@fault("out dx dgamma identities", ALWAYS, smallest=PAIR, needs="FWD", source="M62 by hand: added twice")
+@fault("out dx dgamma identities", ALWAYS, source="M62 by hand: added twice")
 class adds_eps_twice(Softened):
     """eps is added to the variance when it is stored, and once more before the root."""
 
@@ -139,7 +104,7 @@ class adds_eps_twice(Softened):
         return 1 / np.sqrt(var + eps + eps)
 
 
-@fault("out dx dgamma", tiny_eps, sometimes="identities", needs="EPS FWD", source="H121 tensorflow#8090, pytorch#1623")
+@fault("out dx dgamma", tiny_eps, source="H121 tensorflow#8090, pytorch#1623")
 class keeps_eps_from_being_small(BatchNorm):
     """An eps below 1e-5 is taken for 1e-5, the smallest that the library beneath accepts."""
 
@@ -147,14 +112,7 @@ class keeps_eps_from_being_small(BatchNorm):
         return super().scale(var, max(eps, 1e-5), training)
 
 
-@fault(
-    "stability out running_var",
-    training & off_centre,
-    needs="OFF",
-    smallest=PAIR,
-    source="H141 flax#1491; M70 by hand",
-    sometimes="dx dgamma identities",
-)
+@fault("stability out running_var", training & off_centre, source="H141 flax#1491; M70 by hand")
 class subtracts_the_square_of_the_mean(Measured):
     """The variance is E[x^2] - E[x]^2, which cancels."""
 
@@ -164,15 +122,7 @@ class subtracts_the_square_of_the_mean(Measured):
         return mean, (rows * rows).mean(axis=0) - mean * mean
 
 
-@fault(
-    "out dx dgamma running_var stability",
-    training & of_dtype("bfloat16"),
-    needs="LP",
-    smallest=PAIR,
-    source="H143 tt-metal#45968",
-    kinds="value nonfinite",
-    sometimes="identities",
-)
+@fault("out dx dgamma running_var stability", training & of_dtype("bfloat16"), source="H143 tt-metal#45968")
 class squares_in_bfloat16(Rounded):
     """The variance is E[x^2] - E[x]^2, with squares in bfloat16, which keeps no more than two digits of them."""
 
@@ -185,14 +135,7 @@ class squares_in_bfloat16(Rounded):
         return mean, as_bfloat16(rows * rows).mean(axis=0) - mean * mean if self.low else rows.var(axis=0)
 
 
-@fault(
-    "stability",
-    training & far,
-    needs="LP OFF",
-    sometimes="out dx dgamma running_var identities",
-    smallest=PAIR,
-    source="own: E[x^2] in the format of x, saturating",
-)
+@fault("stability", training & far, source="own: E[x^2] in the format of x, saturating")
 class saturates_the_squares_in_float16(Halved):
     """A square that float16 does not hold becomes its largest number, 65504, and so does the variance."""
 
@@ -204,10 +147,7 @@ class saturates_the_squares_in_float16(Halved):
 @fault(
     "out dx dgamma running_mean running_var stability",
     training & off_centre,
-    needs="OFF",
-    smallest=PAIR,
     source="H145 pytorch#5410, after its symptom",
-    sometimes="identities",
 )
 class rounds_a_large_mean(Measured):
     """A mean far from zero is rounded to 16 bits before it is subtracted, so that constant channels are not 0."""
@@ -218,13 +158,7 @@ class rounds_a_large_mean(Measured):
         return mean, np.square(rows - mean).mean(axis=0)
 
 
-@fault(
-    "out dx dgamma stability",
-    constant,
-    needs="ZV",
-    smallest=ONE_IN_EVAL,
-    source="own: a guard against a division by zero",
-)
+@fault("out dx dgamma stability", constant, source="own: a guard against a division by zero")
 class does_not_scale_without_variance(BatchNorm):
     """Where the variance is 0 the scale is 0 too, to be safe from a division by zero that eps rules out."""
 
@@ -232,14 +166,7 @@ class does_not_scale_without_variance(BatchNorm):
         return np.where(var > 0, super().scale(var, eps, training), 0)
 
 
-@fault(
-    "dx edges stability",
-    constant,
-    needs="ZV",
-    smallest=PAIR,
-    source="own: a derivative of the deviation",
-    kinds="nonfinite",
-)
+@fault("dx edges stability", constant, source="own: a derivative of the deviation")
 class differentiates_the_root_of_no_variance(BatchNorm):
     """The backward goes through sqrt(var), whose derivative 1 / (2 sqrt(var)) is infinite where var is 0."""
 
@@ -251,8 +178,6 @@ class differentiates_the_root_of_no_variance(BatchNorm):
 @fault(
     "out dx dgamma running_mean running_var identities stability",
     training & rounded_statistics,
-    needs="MX",
-    smallest=PAIR,
     source="own: buffers of floats",
 )
 class keeps_the_statistics_in_float32(BatchNorm):
@@ -262,14 +187,7 @@ class keeps_the_statistics_in_float32(BatchNorm):
         return [a.astype(np.float32).astype(rows.dtype) for a in super().statistics(rows)]
 
 
-@fault(
-    "dgamma dbeta",
-    mixed,
-    needs="MX",
-    kinds="dtype",
-    smallest=ONE_IN_EVAL,
-    source="H183 AiDotNet.Tensors#234; M11 by hand: that of x",
-)
+@fault("dgamma dbeta", mixed, source="H183 AiDotNet.Tensors#234; M11 by hand: that of x")
 class casts_the_gradients_to_the_dtype_of_x(Rounded):
     """dgamma and dbeta have the dtype of dout instead of the parameters'."""
 
@@ -277,7 +195,7 @@ class casts_the_gradients_to_the_dtype_of_x(Rounded):
         return [a.astype(dout.dtype) for a in super().batchnorm_backward(dout, cache)]
 
 
-@fault("dgamma dbeta", ALWAYS, needs="MX", kinds="dtype", smallest=ONE_IN_EVAL, source="M11 by hand: np.zeros")
+@fault("dgamma dbeta", ALWAYS, source="M11 by hand: np.zeros")
 class starts_the_sums_in_float64(Measured):
     """dgamma and dbeta are added to np.zeros(C), which is float64, and stay so."""
 
@@ -286,14 +204,7 @@ class starts_the_sums_in_float64(Measured):
         return dx, *[np.zeros(len(a)) + a for a in sums]
 
 
-@fault(
-    "running_mean running_var",
-    training,
-    needs="MX RS",
-    kinds="dtype",
-    smallest=PAIR,
-    source="own: momentum as a NumPy scalar",
-)
+@fault("running_mean running_var", training, source="own: momentum as a NumPy scalar")
 class promotes_the_statistics_by_the_momentum(Measured):
     """momentum is made a np.float64, which makes the running statistics float64."""
 
@@ -301,7 +212,7 @@ class promotes_the_statistics_by_the_momentum(Measured):
         return super().tracked(running_mean, running_var, mean, var, np.float64(momentum), m, training)
 
 
-@fault("dbeta", third_element, needs="LP", smallest={"x": (5, 1)}, source="H155 mxnet#9916")
+@fault("dbeta", third_element, source="H155 mxnet#9916")
 class sums_dbeta_in_float16(Packed):
     """dbeta is summed one after the other in float16."""
 
@@ -310,7 +221,7 @@ class sums_dbeta_in_float16(Packed):
         return dx, dgamma, np.add.accumulate(dout, axis=0)[-1]
 
 
-@fault("dgamma", of_dtype("bfloat16") & third_element, needs="LP", source="H175 Liger-Kernel PR#950 (layer norm)")
+@fault("dgamma", of_dtype("bfloat16") & third_element, source="H175 Liger-Kernel PR#950 (layer norm)")
 class sums_dgamma_in_bfloat16(Rounded):
     """dgamma is summed row by row in bfloat16."""
 
@@ -320,7 +231,7 @@ class sums_dgamma_in_bfloat16(Rounded):
         return dx, dgamma if dout.dtype == np.float32 else np.add.accumulate(terms)[-1].astype(np.float32), dbeta
 
 
-@fault("running_var", training & many_elements, needs="LP BIG RS", kinds="nonfinite", source="H127 tensorflow PR#30230")
+@fault("running_var", training & many_elements, source="H127 tensorflow PR#30230")
 class counts_elements_in_float16(Packed):
     """The running variance has the factor m^2 / (m (m - 1)), computed in float16, where it is inf / inf."""
 
@@ -329,7 +240,7 @@ class counts_elements_in_float16(Packed):
         return (m * m) / (m * (m - 1)) if m > 1 else np.float16(1)
 
 
-@fault("stability", evaluating & large_variance, needs="LP EVAL", source="H157 coreai-torch PR#54")
+@fault("stability", evaluating & large_variance, source="H157 coreai-torch PR#54")
 class overflows_as_it_casts_the_running_variance(Halved):
     """The float32 running_var is cast to the float16 of x, which ends at 65504: out is beta there."""
 
@@ -337,13 +248,7 @@ class overflows_as_it_casts_the_running_variance(Halved):
         return super().scale(var if training else np.where(var < 65520, var, np.inf), eps, training)
 
 
-@fault(
-    "out dx dgamma running_mean running_var",
-    untiled_channels,
-    needs="TILE CL",
-    source="H133 pytorch PR#57077, apex#1768",
-    sometimes="identities",
-)
+@fault("out dx dgamma running_mean running_var", untiled_channels, source="H133 pytorch PR#57077, apex#1768")
 class leaves_channels_behind_the_last_tile(ChannelsLast):
     """The kernel takes 8 channels at a time; those behind the last whole tile get statistics of zeros."""
 
@@ -352,7 +257,7 @@ class leaves_channels_behind_the_last_tile(ChannelsLast):
         return [np.where(np.arange(rows.shape[1]) < whole, a, 0) for a in super().statistics(rows)]
 
 
-@fault("dgamma dbeta", untiled_elements, needs="TILE", source="own: the grid is rounded down", sometimes="identities")
+@fault("dgamma dbeta", untiled_elements, source="own: the grid is rounded down")
 class sums_whole_tiles_of_rows(Pictured):
     """dgamma and dbeta are summed over tiles of 8 rows; the rows behind the last whole tile are left out."""
 
@@ -365,13 +270,7 @@ class sums_whole_tiles_of_rows(Pictured):
         return dx, dgamma, dbeta
 
 
-@fault(
-    "out dx dgamma running_var",
-    untiled_elements & training,
-    needs="TILE",
-    source="own: loads behind the end are 0",
-    sometimes="identities",
-)
+@fault("out dx dgamma running_var", untiled_elements & training, source="own: loads behind the end are 0")
 class pads_the_last_tile_with_zeros(BatchNorm):
     """The variance takes the zeros in the last tile of 8 rows for elements, whose deviation is then -mean."""
 
@@ -382,7 +281,7 @@ class pads_the_last_tile_with_zeros(BatchNorm):
         return mean, var + padded * mean**2 / m
 
 
-@fault("out", evaluating & large_batch, needs="BIG EVAL", kinds="crash", source="H139 pytorch#2917, #19911")
+@fault("out", evaluating & large_batch, source="H139 pytorch#2917, #19911")
 class fails_on_large_batches_in_eval(BatchNorm):
     """In eval the grid has a block for each sample, and more than 64 (65535 in CUDA) cannot be launched."""
 
@@ -392,7 +291,7 @@ class fails_on_large_batches_in_eval(BatchNorm):
         return super().forward(x, gamma, beta, eps, training, *others)
 
 
-@fault("dx dgamma identities", varied, smallest=PAIR, source="own: compressed caches")
+@fault("dx dgamma identities", varied, source="own: compressed caches")
 class caches_xhat_in_float32(Plain):
     """The cache holds xhat in float32, though everything else is float64."""
 

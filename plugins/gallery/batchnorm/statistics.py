@@ -5,25 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from backproof.plugins.gallery.batchnorm.gradients import several_elements, shifted, spread, varied
-from backproof.plugins.gallery.batchnorm.twins import (
-    ONE_IN_EVAL,
-    PAIR,
-    BatchNorm,
-    ChannelsLast,
-    Imaged,
-    Pictured,
-    Softened,
-    Switched,
-)
-from backproof.plugins.gallery.conditions import (
-    elements_a_channel,
-    evaluating,
-    images,
-    scaled,
-    shape,
-    training,
-    when,
-)
+from backproof.plugins.gallery.batchnorm.twins import BatchNorm, ChannelsLast, Imaged, Pictured, Softened, Switched
+from backproof.plugins.gallery.conditions import elements_a_channel, evaluating, images, scaled, shape, training, when
 from backproof.plugins.gallery.fault import fault
 
 
@@ -32,14 +15,8 @@ def running_spread(case):
     return bool((case.array("running_var") + case.options["eps"] != 1).any())
 
 
-@when("momentum other than 0.1")
-def other_momentum(case):
-    return bool(case.options["momentum"] != 0.1)
-
-
-@when("momentum other than 0.5")
-def uneven_momentum(case):
-    return bool(case.options["momentum"] != 0.5)
+other_momentum = when("momentum other than 0.1")(lambda case: case.options["momentum"] != 0.1)
+uneven_momentum = when("momentum other than 0.5")(lambda case: case.options["momentum"] != 0.5)
 
 
 @when("an odd number of elements a channel, more than one")
@@ -47,14 +24,8 @@ def odd(case):
     return elements_a_channel(case) % 2 == 1 and elements_a_channel(case) > 1
 
 
-@when("several columns of pixels")
-def wide(case):
-    return shape(case, "x")[3] > 1
-
-
-@when("several images")
-def several_images(case):
-    return len(shape(case, "x")) > 2 and shape(case, "x")[0] > 1
+wide = when("several columns of pixels")(lambda case: shape(case, "x")[3] > 1)
+several_images = when("several images")(lambda case: len(shape(case, "x")) > 2 and shape(case, "x")[0] > 1)
 
 
 @when("other numbers of channels and rows of pixels")
@@ -67,7 +38,7 @@ def ambiguous(case):
     return 1 < shape(case, "x")[1] == shape(case, "x")[2]
 
 
-@fault("out dx dgamma identities", varied, smallest=PAIR, source="M55 by hand: in the normalization")
+@fault("out dx dgamma identities", varied, source="M55 by hand: in the normalization")
 class normalizes_by_the_unbiased_variance(Softened):
     """x is divided by the deviation over m - 1 elements instead of over m."""
 
@@ -75,7 +46,7 @@ class normalizes_by_the_unbiased_variance(Softened):
         return rows.mean(axis=0), self.bessel(len(rows)) * rows.var(axis=0)
 
 
-@fault("out dx dgamma identities", spread, smallest=PAIR, source="M56 by hand: var for its root")
+@fault("out dx dgamma identities", spread, source="M56 by hand: var for its root")
 class divides_by_the_variance(Softened):
     """x - mean is divided by var + eps instead of by its root."""
 
@@ -83,7 +54,7 @@ class divides_by_the_variance(Softened):
         return 1 / (var + eps)
 
 
-@fault("out dx dgamma identities", spread, smallest=PAIR, source="M56 by hand: the square")
+@fault("out dx dgamma identities", spread, source="M56 by hand: the square")
 class squares_the_variance(Softened):
     """The variance is taken for a deviation and squared before eps is added."""
 
@@ -91,7 +62,7 @@ class squares_the_variance(Softened):
         return 1 / np.sqrt(var**2 + eps)
 
 
-@fault("out", shifted & scaled, smallest=PAIR, source="own: the brackets of gamma * (xhat + beta)")
+@fault("out", shifted & scaled, source="own: the brackets of gamma * (xhat + beta)")
 class adds_beta_before_scaling(Softened):
     """out is gamma (xhat + beta): beta is multiplied by gamma too."""
 
@@ -99,13 +70,7 @@ class adds_beta_before_scaling(Softened):
         return gamma * (xhat + beta)
 
 
-@fault(
-    "out dx dgamma running_mean running_var identities",
-    odd,
-    needs="TILE",
-    smallest={"x": (3, 1)},
-    source="own: a merge as in the method of Welford",
-)
+@fault("out dx dgamma running_mean running_var identities", odd, source="own: a merge as in the method of Welford")
 class merges_halves_of_different_sizes_as_equal(BatchNorm):
     """The statistics of two halves of the batch are averaged, though the one has an element more."""
 
@@ -115,12 +80,7 @@ class merges_halves_of_different_sizes_as_equal(BatchNorm):
         return np.mean(means, axis=0), np.mean(variances, axis=0) + np.var(means, axis=0)
 
 
-@fault(
-    "out dx dgamma running_var identities stability",
-    training & varied,
-    smallest=PAIR,
-    source="own: synchronized batch norms",
-)
+@fault("out dx dgamma running_var identities stability", training & varied, source="own: synchronized batch norms")
 class averages_the_variances_of_the_halves(BatchNorm):
     """The variance is the mean of those of two halves of the batch, without what their means differ by."""
 
@@ -130,7 +90,7 @@ class averages_the_variances_of_the_halves(BatchNorm):
         return rows.mean(axis=0), np.average([half.var(axis=0) for half in halves], axis=0, weights=weights)
 
 
-@fault("running_var", training & varied, needs="RS", smallest=PAIR, source="H131 pytorch#22192, apex#387")
+@fault("running_var", training & varied, source="H131 pytorch#22192, apex#387")
 class takes_the_bessel_factor_of_a_half(BatchNorm):
     """The variance is that of the whole batch, its factor m / (m - 1) that of the half that one worker has."""
 
@@ -138,9 +98,7 @@ class takes_the_bessel_factor_of_a_half(BatchNorm):
         return super().bessel((m + 1) // 2)
 
 
-@fault(
-    "running_mean running_var", training & uneven_momentum, needs="RS", smallest=PAIR, source="M68 by hand: reversed"
-)
+@fault("running_mean running_var", training & uneven_momentum, source="M68 by hand: reversed")
 class reverses_the_momentum(BatchNorm):
     """momentum weighs the old statistics though it is declared to weigh the new ones."""
 
@@ -148,7 +106,7 @@ class reverses_the_momentum(BatchNorm):
         return super().tracked(running_mean, running_var, mean, var, 1 - momentum, m, training)
 
 
-@fault("running_mean running_var", training & other_momentum, needs="RS", source="own: the factor of the textbook")
+@fault("running_mean running_var", training & other_momentum, source="own: the factor of the textbook")
 class ignores_the_momentum(BatchNorm):
     """The running statistics move by a tenth, whatever the momentum."""
 
@@ -156,7 +114,7 @@ class ignores_the_momentum(BatchNorm):
         return super().tracked(running_mean, running_var, mean, var, 0.1, m, training)
 
 
-@fault("running_mean running_var", training, needs="RS", smallest=PAIR, source="own: a weight too many")
+@fault("running_mean running_var", training, source="own: a weight too many")
 class applies_the_momentum_twice(BatchNorm):
     """What is new is weighed by momentum when it is stored, and again when it is mixed with the old."""
 
@@ -164,7 +122,7 @@ class applies_the_momentum_twice(BatchNorm):
         return super().tracked(running_mean, running_var, mean, var, momentum**2, m, training)
 
 
-@fault("running_mean running_var", training, needs="RS", smallest=PAIR, source="own: in place and returned")
+@fault("running_mean running_var", training, source="own: in place and returned")
 class updates_the_statistics_twice(BatchNorm):
     """The arrays are updated in place, and what is returned is an update of those."""
 
@@ -175,13 +133,7 @@ class updates_the_statistics_twice(BatchNorm):
         return super().tracked(running_mean, running_var, mean, var, momentum, m, training)
 
 
-@fault(
-    "running_mean running_var",
-    training,
-    needs="RS",
-    smallest=PAIR,
-    source="H123 aprender PR#2166; M68 by hand: never updated",
-)
+@fault("running_mean running_var", training, source="H123 aprender PR#2166; M68 by hand: never updated")
 class never_updates_the_statistics(Switched):
     """The running statistics come back as they were, in training too."""
 
@@ -189,7 +141,7 @@ class never_updates_the_statistics(Switched):
         return running_mean, running_var
 
 
-@fault("running_mean running_var", training, needs="RS", smallest=PAIR, source="own: read too early")
+@fault("running_mean running_var", training, source="own: read too early")
 class returns_the_statistics_before_the_update(BatchNorm):
     """The arrays are updated in place, but copies made before that are returned."""
 
@@ -199,7 +151,7 @@ class returns_the_statistics_before_the_update(BatchNorm):
         return before
 
 
-@fault("running_mean", training & several_elements, needs="RS", smallest=PAIR, source="own: a sum that is not divided")
+@fault("running_mean", training & several_elements, source="own: a sum that is not divided")
 class adds_the_sum_to_the_running_mean(BatchNorm):
     """The running mean moves towards the sum of the batch instead of its mean."""
 
@@ -207,13 +159,7 @@ class adds_the_sum_to_the_running_mean(BatchNorm):
         return super().tracked(running_mean, running_var, m * mean, var, momentum, m, training)
 
 
-@fault(
-    "running_var",
-    training & varied,
-    needs="RS",
-    smallest=PAIR,
-    source="H125 Keras#8982, tensorflow#55545; M68 by hand: biased",
-)
+@fault("running_var", training & varied, source="H125 Keras#8982, tensorflow#55545; M68 by hand: biased")
 class forgets_bessel_in_the_running_variance(Switched):
     """The running variance is that over m instead of over m - 1."""
 
@@ -221,14 +167,7 @@ class forgets_bessel_in_the_running_variance(Switched):
         return 1
 
 
-@fault(
-    "running_mean running_var",
-    evaluating,
-    needs="EVAL RS",
-    kinds="state",
-    smallest=ONE_IN_EVAL,
-    source="M68 by hand: updated in eval",
-)
+@fault("running_mean running_var", evaluating, source="M68 by hand: updated in eval")
 class updates_the_statistics_in_eval(Switched):
     """Every forward moves the running statistics, in eval too."""
 
@@ -239,14 +178,7 @@ class updates_the_statistics_in_eval(Switched):
         return out, cache, *tracked
 
 
-@fault(
-    "running_mean running_var",
-    training,
-    needs="RS",
-    kinds="state",
-    smallest=PAIR,
-    source="M68 by hand: updated in the backward",
-)
+@fault("running_mean running_var", training, source="M68 by hand: updated in the backward")
 class updates_the_statistics_in_the_backward(Switched):
     """The backward runs the forward's update once more, on the arrays that were passed."""
 
@@ -260,7 +192,7 @@ class updates_the_statistics_in_the_backward(Switched):
         return super().batchnorm_backward(dout, cache)
 
 
-@fault("dx", evaluating, needs="EVAL", smallest=ONE_IN_EVAL, source="H111 xla#913, xla#3361; M67 by hand")
+@fault("dx", evaluating, source="H111 xla#913, xla#3361; M67 by hand")
 class differentiates_eval_as_training(BatchNorm):
     """dx in eval goes through the batch's mean and variance too."""
 
@@ -268,7 +200,7 @@ class differentiates_eval_as_training(BatchNorm):
         return super().dx(upstream, dgamma, dbeta, cache._replace(training=True))
 
 
-@fault("dgamma", evaluating, needs="EVAL", smallest=ONE_IN_EVAL, source="H113 tensorflow#10857")
+@fault("dgamma", evaluating, source="H113 tensorflow#10857")
 class takes_dgamma_of_the_batch_in_eval(BatchNorm):
     """In eval dgamma is summed over the xhat of the batch's own mean and variance."""
 
@@ -280,7 +212,7 @@ class takes_dgamma_of_the_batch_in_eval(BatchNorm):
         return dx, dgamma, dbeta
 
 
-@fault("dgamma dbeta", evaluating, needs="EVAL", smallest=ONE_IN_EVAL, source="own: eval is taken for frozen")
+@fault("dgamma dbeta", evaluating, source="own: eval is taken for frozen")
 class gives_no_gradients_to_the_parameters_in_eval(BatchNorm):
     """In eval dgamma and dbeta are zeros."""
 
@@ -289,7 +221,7 @@ class gives_no_gradients_to_the_parameters_in_eval(BatchNorm):
         return dx, *[a if cache.training else np.zeros_like(a) for a in sums]
 
 
-@fault("dx", evaluating & running_spread, needs="EVAL", smallest=ONE_IN_EVAL, source="H115 chainer PR#3468")
+@fault("dx", evaluating & running_spread, source="H115 chainer PR#3468")
 class leaves_the_deviation_out_of_dx_in_eval(BatchNorm):
     """In eval dx is gamma dout, not divided by sqrt(running_var + eps)."""
 
@@ -297,14 +229,7 @@ class leaves_the_deviation_out_of_dx_in_eval(BatchNorm):
         return super().dx(upstream, dgamma, dbeta, cache if cache.training else cache._replace(scale=1))
 
 
-@fault(
-    "out dx dgamma",
-    evaluating,
-    needs="EPS EVAL",
-    kinds="value nonfinite",
-    smallest=ONE_IN_EVAL,
-    source="H119 chainer PR#2214",
-)
+@fault("out dx dgamma", evaluating, source="H119 chainer PR#2214")
 class forgets_eps_in_eval(Switched):
     """In eval x is divided by sqrt(running_var)."""
 
@@ -312,7 +237,7 @@ class forgets_eps_in_eval(Switched):
         return super().scale(var, eps if training else 0, training)
 
 
-@fault("out dgamma", evaluating, needs="EVAL", smallest=ONE_IN_EVAL, source="own: one of the two is switched")
+@fault("out dgamma", evaluating, source="own: one of the two is switched")
 class takes_the_mean_of_the_batch_in_eval(BatchNorm):
     """In eval the running variance is used, but the mean is that of the batch."""
 
@@ -322,7 +247,7 @@ class takes_the_mean_of_the_batch_in_eval(BatchNorm):
         return found if training else (*found[:2], running_mean, running_var)
 
 
-@fault("out dx dgamma", evaluating, needs="EVAL", smallest=ONE_IN_EVAL, source="own: training is not handed on")
+@fault("out dx dgamma", evaluating, source="own: training is not handed on")
 class normalizes_by_the_batch_in_eval(BatchNorm):
     """In eval x is normalized by the batch's statistics, and the running ones are handed back unused."""
 
@@ -332,7 +257,7 @@ class normalizes_by_the_batch_in_eval(BatchNorm):
         return found if training else (*found[:2], running_mean, running_var)
 
 
-@fault("running_var", evaluating, needs="EVAL RS", kinds="state", smallest=ONE_IN_EVAL, source="own: inverted in place")
+@fault("running_var", evaluating, source="own: inverted in place")
 class adds_eps_to_the_running_variance_in_eval(BatchNorm):
     """In eval eps is added to running_var in the array that was passed."""
 
@@ -343,13 +268,7 @@ class adds_eps_to_the_running_variance_in_eval(BatchNorm):
         return 1 / np.sqrt(var)
 
 
-@fault(
-    "out dx dgamma identities",
-    several_images,
-    needs="NB FWD",
-    smallest={"x": (2, 1, 1, 1)},
-    source="own: instance norm",
-)
+@fault("out dx dgamma identities", several_images, source="own: instance norm")
 class normalizes_every_image_by_itself(Imaged):
     """The statistics of images are taken over the pixels of each one, not over the batch."""
 
@@ -365,13 +284,7 @@ class normalizes_every_image_by_itself(Imaged):
         return dx.reshape(shape), *[a.reshape(n, -1).sum(axis=0) for a in sums]
 
 
-@fault(
-    "out dx dgamma identities",
-    images,
-    smallest={"x": (1, 1, 2, 1)},
-    needs="FWD",
-    source="own: statistics for each activation",
-)
+@fault("out dx dgamma identities", images, source="own: statistics for each activation")
 class normalizes_every_pixel_by_itself(Imaged):
     """The statistics of images are taken over the batch for each pixel, not over the pixels too."""
 
@@ -386,10 +299,7 @@ class normalizes_every_pixel_by_itself(Imaged):
 
 
 @fault(
-    "out dx dgamma running_mean running_var identities",
-    training & wide,
-    smallest={"x": (1, 1, 1, 2)},
-    source="own: one spatial axis is forgotten",
+    "out dx dgamma running_mean running_var identities", training & wide, source="own: one spatial axis is forgotten"
 )
 class divides_the_mean_by_the_height(Pictured):
     """The sum over N H W pixels is divided by N H to give the mean."""
@@ -403,7 +313,7 @@ class divides_the_mean_by_the_height(Pictured):
         return mean, ((rows - mean) ** 2).mean(axis=0)
 
 
-@fault("out", ambiguous, needs="CL", smallest={"x": (1, 2, 2, 1)}, source="own: gamma[:, None, None]")
+@fault("out", ambiguous, source="own: gamma[:, None, None]")
 class scales_rows_of_pixels_by_gamma(ChannelsLast):
     """gamma and beta go with the axis behind the batch, where that is as long as the last."""
 
@@ -414,13 +324,7 @@ class scales_rows_of_pixels_by_gamma(ChannelsLast):
         return out, cache, *tracked
 
 
-@fault(
-    "running_var",
-    training & not_so_many_channels & varied,
-    needs="CL",
-    smallest={"x": (1, 1, 2, 1)},
-    source="H137 nnabla PR#1169",
-)
+@fault("running_var", training & not_so_many_channels & varied, source="H137 nnabla PR#1169")
 class counts_rows_of_pixels_as_channels(ChannelsLast):
     """m / (m - 1) of the running variance counts as if the channels came first: m is N W C."""
 
@@ -432,14 +336,7 @@ class counts_rows_of_pixels_as_channels(ChannelsLast):
         return super().bessel(self.m)
 
 
-@fault(
-    "out dx dgamma dbeta running_mean running_var",
-    ambiguous,
-    sometimes="identities linearity stability",
-    needs="CL",
-    smallest={"x": (1, 2, 2, 1)},
-    source="own: guessed layouts",
-)
+@fault("out dx dgamma dbeta running_mean running_var", ambiguous, source="own: guessed layouts")
 class guesses_the_layout_from_the_shape(ChannelsLast):
     """Where the axis behind the batch is as long as the last, it is taken for the channels."""
 

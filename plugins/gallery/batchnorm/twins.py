@@ -6,10 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-#: The smallest cases: two samples of one channel in training, one element in eval.
-PAIR = {"x": (2, 1)}
-ONE_IN_EVAL = {"x": (1, 1), "training": False}
-
 
 class Cache(NamedTuple):
     """What the backward needs; a row for each element of a channel."""

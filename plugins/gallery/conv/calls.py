@@ -11,35 +11,31 @@ from backproof.plugins.gallery.conditions import (
     dilated,
     empty_batch,
     left_over,
+    second_backward,
     several_samples,
     several_taps,
     strided,
 )
 from backproof.plugins.gallery.conv.twins import Dilated, Plain, Strided
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    ClearsTheDxThatItReturned,
+    EmptiesItsCache,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
 
-#: One of everything.
-LEAST = {"x": (1, 1, 1, 1), "w": (1, 1, 1, 1)}
-
-A_SECOND_BACKWARD = asked_as("a second backward on one cache")
-TWO_FORWARDS = asked_as("a second forward before the first one's backward")
+two_forwards = asked_as("a second forward before the first one's backward")
 
 # What is kept from one call to the next.
 
 
-@fault("repeatability", A_SECOND_BACKWARD, needs="REP", source="H63 pytorch#1288", kinds="crash", smallest=LEAST)
-class empties_its_cache(Plain):
+@fault("repeatability", second_backward, source="H63 pytorch#1288")
+class empties_its_cache(EmptiesItsCache, Plain):
     """The backward takes what it needs out of the cache, so that a second one finds nothing."""
 
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, list(cache)
 
-    def conv_backward(self, dout, cache):
-        return super().conv_backward(dout, [cache.pop(0) for _ in range(3)])
-
-
-@fault("repeatability", TWO_FORWARDS, needs="REP", source="M50 by hand", kinds="state", smallest=LEAST)
+@fault("repeatability", two_forwards, source="M50 by hand")
 class keeps_its_columns_on_the_object(Plain):
     """dw is made of the columns that the last forward left on the object, whichever forward is pulled back."""
 
@@ -52,14 +48,7 @@ class keeps_its_columns_on_the_object(Plain):
         return (upstream @ self.kept.swapaxes(-1, -2)).sum(axis=0)
 
 
-@fault(
-    "repeatability",
-    TWO_FORWARDS,
-    needs="REP",
-    source="own: im2col into a buffer that is allocated once",
-    kinds="state",
-    smallest=LEAST,
-)
+@fault("repeatability", two_forwards, source="own: im2col into a buffer that is allocated once")
 class overwrites_the_columns_of_the_first_forward(Plain):
     """Every cache holds the same buffer of columns, which the next forward of this shape fills anew."""
 
@@ -78,14 +67,7 @@ class overwrites_the_columns_of_the_first_forward(Plain):
         return dx, (upstream @ columns.swapaxes(-1, -2)).sum(axis=0).reshape(w.shape), db
 
 
-@fault(
-    "repeatability",
-    TWO_FORWARDS,
-    needs="REP",
-    source="own: an object that is its own cache, and made once",
-    kinds="state",
-    smallest=LEAST,
-)
+@fault("repeatability", two_forwards, source="own: an object that is its own cache, and made once")
 class keeps_its_inputs_on_the_object(Plain):
     """The object is its own cache, under names that the next forward takes for its own arrays."""
 
@@ -100,10 +82,7 @@ class keeps_its_inputs_on_the_object(Plain):
 @fault(
     "repeatability",
     strided & asked_as("a forward with another stride before the backward"),
-    needs="REP S",
     source="own: options kept on the object",
-    kinds="state",
-    smallest={"x": (1, 1, 1, 3), "w": (1, 1, 1, 1), "stride": (2, 2)},
 )
 class keeps_the_stride_on_the_object(Strided):
     """dx walks by the stride of the last forward, whichever forward is pulled back."""
@@ -119,10 +98,7 @@ class keeps_the_stride_on_the_object(Strided):
 @fault(
     "repeatability",
     asked_as("two backwards after two forwards"),
-    needs="REP",
     source="own: a buffer of dout that the forward alone clears",
-    kinds="state",
-    smallest=LEAST,
 )
 class sums_db_of_a_stale_dout(Plain):
     """db sums a buffer of dout that the forward clears: a second backward before the next forward finds it filled."""
@@ -140,10 +116,7 @@ class sums_db_of_a_stale_dout(Plain):
 @fault(
     "repeatability",
     asked_as("two backwards without a forward of their own"),
-    needs="REP",
     source="own: gradients that the forward alone clears",
-    kinds="state",
-    smallest=LEAST,
 )
 class clears_dw_in_the_forward_alone(Plain):
     """dw is added to what the last backward left; only a forward begins at zero."""
@@ -158,64 +131,22 @@ class clears_dw_in_the_forward_alone(Plain):
         return self.sum.copy()
 
 
-@fault("repeatability", A_SECOND_BACKWARD, needs="REP", source="H55 NNlib.jl#518", kinds="state", smallest=LEAST)
-class adds_the_old_dw_turned_around(Plain):
+@fault("repeatability", second_backward, source="H55 NNlib.jl#518")
+class adds_the_old_dw_turned_around(AddsToTheLastBackward, Plain, gradient=1, turned=(2, 3)):
     """A second backward on one cache adds the dw of the first, with its taps in the opposite order."""
 
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, (cache, np.zeros(w.shape))
 
-    def conv_backward(self, dout, cache):
-        cache, held = cache
-        dx, dw, db = super().conv_backward(dout, cache)
-        held[...] = np.flip(held, (2, 3)) + dw
-        return dx, held.copy(), db
-
-
-@fault("aliasing", A_SECOND_BACKWARD, needs="REP", source="H57 AlexeyAB/darknet#7320", kinds="alias", smallest=LEAST)
-class clears_the_dx_that_it_returned(Plain):
+@fault("aliasing", second_backward, source="H57 AlexeyAB/darknet#7320")
+class clears_the_dx_that_it_returned(ClearsTheDxThatItReturned, Plain):
     """col2im clears and fills a buffer of the cache, which the backward before it has returned as its dx."""
 
-    def conv_forward(self, x, w, b):
-        out, cache = super().conv_forward(x, w, b)
-        return out, (cache, np.empty(x.shape))
 
-    def conv_backward(self, dout, cache):
-        cache, buffer = cache
-        dx, dw, db = super().conv_backward(dout, cache)
-        buffer.fill(0)
-        buffer += dx
-        return buffer, dw, db
-
-
-@fault(
-    "aliasing",
-    asked_as("another call of the same shapes"),
-    needs="REP",
-    source="own: a workspace for dw",
-    kinds="alias",
-    smallest=LEAST,
-)
-class returns_a_view_of_its_workspace(Plain):
+@fault("aliasing", asked_as("another call of the same shapes"), source="own: a workspace for dw")
+class returns_a_view_of_its_workspace(ReturnsAWorkspace, Plain, gradient=1):
     """dw lies in a workspace of the object, which the next backward for a w of this shape writes to."""
 
-    def dw(self, upstream, padded, g):
-        dw = super().dw(upstream, padded, g)
-        self.workspaces = getattr(self, "workspaces", {})
-        workspace = self.workspaces.setdefault((dw.shape, dw.dtype), dw)
-        workspace[...] = dw
-        return workspace
 
-
-@fault(
-    "dw repeatability",
-    several_samples,
-    needs="REP NB",
-    source="H61 pytorch#34344, a race whose loser is fixed",
-    kinds="value state",
-    sometimes="identities linearity memory_layout relations",
-)
+@fault("dw repeatability", several_samples, source="H61 pytorch#34344, a race whose loser is fixed")
 class loses_a_sample_in_every_second_backward(Plain):
     """Two threads add to dw without a lock, and one time in two the share of the last sample is lost."""
 
@@ -228,10 +159,7 @@ class loses_a_sample_in_every_second_backward(Plain):
 @fault(
     "repeatability",
     asked_as("a later backward on one cache, of another dout"),
-    needs="REP",
     source="own: a gradient that is computed once",
-    kinds="state",
-    smallest={"x": (1, 1, 1, 1), "w": (1, 1, 1, 1)},
 )
 class keeps_its_gradients_in_the_cache(Plain):
     """The gradients of the first backward are kept in the cache, and given again for every later dout."""
@@ -249,14 +177,7 @@ class keeps_its_gradients_in_the_cache(Plain):
 # What is written to.
 
 
-@fault(
-    "purity",
-    several_samples,
-    needs="INP NB",
-    source="own: np.ascontiguousarray taken for a copy",
-    kinds="mutation",
-    smallest={"x": (2, 1, 1, 1), "w": (1, 1, 1, 1)},
-)
+@fault("purity", several_samples, source="own: np.ascontiguousarray taken for a copy")
 class adds_the_samples_up_in_dout(Plain):
     """db adds all samples to the first one in what it takes for a copy of dout."""
 
@@ -268,14 +189,7 @@ class adds_the_samples_up_in_dout(Plain):
         return dx, dw, sums[:1].sum(axis=(0, 2, 3))
 
 
-@fault(
-    "purity",
-    left_over,
-    needs="INP S LEFT",
-    source="own: np.ascontiguousarray taken for a copy",
-    kinds="mutation",
-    smallest={"x": (1, 1, 1, 2), "w": (1, 1, 1, 1), "stride": (2, 2)},
-)
+@fault("purity", left_over, source="own: np.ascontiguousarray taken for a copy")
 class clears_the_remainder_in_x(Strided):
     """The forward clears the pixels behind the last window, in what it takes for a copy of x."""
 
@@ -286,14 +200,7 @@ class clears_the_remainder_in_x(Strided):
         return out, (x, w, g)
 
 
-@fault(
-    "purity repeatability",
-    several_taps,
-    needs="INP",
-    source="own: a kernel turned around in place",
-    kinds="mutation state",
-    smallest={"x": (1, 1, 2, 1), "w": (1, 1, 2, 1)},
-)
+@fault("purity repeatability", several_taps, source="own: a kernel turned around in place")
 class turns_w_around_in_place(Plain):
     """dx turns w around where it lies, for a correlation with dout, and leaves it so."""
 
@@ -308,14 +215,7 @@ class turns_w_around_in_place(Plain):
 # What is refused.
 
 
-@fault(
-    "edges",
-    empty_batch,
-    needs="N0",
-    source="H65 pytorch PR#26214, the error",
-    kinds="crash",
-    smallest={"x": (0, 1, 1, 1), "w": (1, 1, 1, 1)},
-)
+@fault("edges", empty_batch, source="H65 pytorch PR#26214, the error")
 class refuses_an_empty_batch(Plain):
     """The forward takes a batch without samples for a mistake."""
 
@@ -325,15 +225,7 @@ class refuses_an_empty_batch(Plain):
         return super().conv_forward(x, w, b)
 
 
-@fault(
-    "dx dw db",
-    dilated,
-    needs="DIL",
-    source="H97 chainer#3874",
-    kinds="crash",
-    sometimes="edges",
-    smallest={"x": (1, 1, 3, 1), "w": (1, 1, 2, 1), "dilation": (2, 1)},
-)
+@fault("dx dw db", dilated, source="H97 chainer#3874")
 class refuses_dilation_in_the_backward(Dilated):
     """The backward has no deterministic way for a dilation and raises an error."""
 

@@ -43,14 +43,7 @@ def by_turns(channels, groups):
     return np.arange(channels).reshape(-1, groups).T.ravel()
 
 
-@fault(
-    "out identities",
-    partly_grouped,
-    needs="G CIO",
-    source="M45 by hand, in the forward",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
-)
+@fault("out identities", partly_grouped, source="M45 by hand, in the forward")
 class interleaves_the_groups_of_out(Grouped):
     """The forward takes every G-th channel for a group instead of neighbouring ones."""
 
@@ -59,14 +52,7 @@ class interleaves_the_groups_of_out(Grouped):
         return out, super().conv_forward(x, w, b, groups)[1]
 
 
-@fault(
-    "dx identities",
-    partly_grouped,
-    needs="G CIO",
-    source="M45 by hand, in dx",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
-)
+@fault("dx identities", partly_grouped, source="M45 by hand, in dx")
 class interleaves_the_groups_of_dx(Grouped):
     """dx hands the gradients of a group to every G-th channel instead of to neighbouring ones."""
 
@@ -76,14 +62,7 @@ class interleaves_the_groups_of_dx(Grouped):
         return dpadded
 
 
-@fault(
-    "dw identities",
-    partly_grouped,
-    needs="G CIO",
-    source="H27 pytorch#51430; M45 by hand, in dw",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
-)
+@fault("dw identities", partly_grouped, source="H27 pytorch#51430; M45 by hand, in dw")
 class interleaves_the_groups_of_dw(Grouped):
     """dw takes every G-th channel for a group instead of neighbouring ones."""
 
@@ -91,14 +70,7 @@ class interleaves_the_groups_of_dw(Grouped):
         return super().dw(upstream, padded[:, by_turns(padded.shape[1], g.groups)], g)
 
 
-@fault(
-    "out dx dw",
-    partly_grouped,
-    needs="G CIO FWD",
-    source="own: channels shuffled before a grouped convolution, in both directions",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
-)
+@fault("out dx dw", partly_grouped, source="own: channels shuffled before a grouped convolution, in both directions")
 class interleaves_the_groups_everywhere(Grouped):
     """Every G-th channel makes a group, forward and backward alike: the gradients are right for the wrong out."""
 
@@ -111,13 +83,7 @@ class interleaves_the_groups_everywhere(Grouped):
         return dpadded
 
 
-@fault(
-    "dx identities relations",
-    grouped,
-    needs="G",
-    source="M46 by hand, in dx",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "groups": 2},
-)
+@fault("dx identities relations", grouped, source="M46 by hand, in dx")
 class gives_all_groups_the_first_filters(Grouped):
     """dx is pulled back through the filters of the first group in every group."""
 
@@ -125,13 +91,7 @@ class gives_all_groups_the_first_filters(Grouped):
         return super().dx(upstream, np.concatenate([w[: len(w) // g.groups]] * g.groups), g)
 
 
-@fault(
-    "dw identities relations",
-    grouped,
-    needs="G",
-    source="M46 by hand, in dw",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "groups": 2},
-)
+@fault("dw identities relations", grouped, source="M46 by hand, in dw")
 class gives_all_groups_the_first_dw(Grouped):
     """The loop over groups writes the first group's dw for every group."""
 
@@ -142,9 +102,7 @@ class gives_all_groups_the_first_dw(Grouped):
 @fault(
     "dw identities relations",
     grouped,
-    needs="G",
     source="own: cuDNN's descriptors of groups, with the offset of a group forgotten",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "groups": 2},
 )
 class reads_the_first_channels_in_every_group(Grouped):
     """dw of every group correlates its dout with the channels of the first group."""
@@ -157,10 +115,7 @@ class reads_the_first_channels_in_every_group(Grouped):
 @fault(
     "dx identities",
     grouped & uneven,
-    needs="G CIO",
     source="own: a group's offset into w from its number of channels instead of filters",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
 )
 class offsets_groups_by_their_channels(Grouped):
     """dx of group g begins at filter g C / G instead of g O / G."""
@@ -171,14 +126,7 @@ class offsets_groups_by_their_channels(Grouped):
         return super().dx(upstream, w[(begins + np.arange(filters)).ravel() % len(w)], g)
 
 
-@fault(
-    "out",
-    grouped,
-    needs="G",
-    source="own: a group's offset into b forgotten",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "groups": 2},
-)
+@fault("out", grouped, source="own: a group's offset into b forgotten")
 class begins_the_bias_anew_in_every_group(Grouped):
     """The filters of every group are given the biases of the first group's."""
 
@@ -186,14 +134,7 @@ class begins_the_bias_anew_in_every_group(Grouped):
         return super().conv_forward(x, w, np.resize(b[: len(b) // groups], len(b)), groups)
 
 
-@fault(
-    "out",
-    grouped,
-    needs="G",
-    source="own: the bias added in the loop over groups",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "groups": 2},
-)
+@fault("out", grouped, source="own: the bias added in the loop over groups")
 class adds_the_bias_once_a_group(Grouped):
     """The loop over groups adds the whole bias in every round."""
 
@@ -201,14 +142,7 @@ class adds_the_bias_once_a_group(Grouped):
         return super().conv_forward(x, w, b * groups, groups)
 
 
-@fault(
-    "dx identities",
-    partly_grouped,
-    needs="G CIO",
-    source="H69 mlx PR#1449",
-    sometimes="relations",
-    smallest={"x": (1, 4, 1, 1), "w": (2, 2, 1, 1), "groups": 2},
-)
+@fault("dx identities", partly_grouped, source="H69 mlx PR#1449")
 class transposes_filters_across_groups(Grouped):
     """dx exchanges channels and filters of the whole of w instead of those of each group."""
 
@@ -217,14 +151,7 @@ class transposes_filters_across_groups(Grouped):
         return super().dx(upstream, turned.swapaxes(1, 2).reshape(w.shape), g)
 
 
-@fault(
-    "dx identities",
-    multiplied,
-    needs="G CIO",
-    source="M47 by hand",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (4, 1, 1, 1), "groups": 2},
-)
+@fault("dx identities", multiplied, source="M47 by hand")
 class ignores_the_channel_multiplier(Grouped):
     """dx of a depthwise convolution goes back through the first filter of every channel alone."""
 
@@ -238,10 +165,7 @@ class ignores_the_channel_multiplier(Grouped):
 @fault(
     "out dx dw",
     multiplied,
-    needs="G CIO FWD",
     source="own: TensorFlow's depthwise kernels are (KH, KW, C, multiplier), others have the multiplier first",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (4, 1, 1, 1), "groups": 2},
 )
 class deals_depthwise_filters_out_by_turns(Grouped):
     """Filter o of a depthwise convolution reads channel o % C instead of o // (O / C), in both directions."""
@@ -260,14 +184,7 @@ class deals_depthwise_filters_out_by_turns(Grouped):
         return dx.reshape(len(dx), copies, *shape[1:]).sum(axis=1), dw, db
 
 
-@fault(
-    "dx",
-    grouped & strided,
-    needs="G S",
-    source="own: M16 by hand, for groups alone",
-    sometimes="identities relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "stride": (1, 2), "padding": ((0, 0), (1, 1)), "groups": 2},
-)
+@fault("dx", grouped & strided, source="own: M16 by hand, for groups alone")
 class forgets_the_stride_of_groups(Conv):
     """The kernel for groups puts the windows of dx side by side."""
 
@@ -275,14 +192,7 @@ class forgets_the_stride_of_groups(Conv):
         return self.scatter_wrongly(back, g, stride=(1,) * len(g.stride) if g.groups > 1 else g.stride)
 
 
-@fault(
-    "dw",
-    grouped & non_square,
-    needs="G HW",
-    source="own: H31 NNPACK#15, for groups alone",
-    sometimes="identities relations",
-    smallest={"x": (1, 2, 2, 1), "w": (2, 1, 1, 1), "groups": 2},
-)
+@fault("dw", grouped & non_square, source="own: H31 NNPACK#15, for groups alone")
 class takes_the_height_for_the_width_of_groups(Conv):
     """The kernel for groups reads x for dw with H where the stride from row to row is W."""
 
@@ -296,14 +206,7 @@ class takes_the_height_for_the_width_of_groups(Conv):
         return dx, dw, db
 
 
-@fault(
-    "dx",
-    grouped & left_over,
-    needs="G LEFT",
-    source="own: M37 by hand, for groups alone",
-    sometimes="identities relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 1, 1, 1), "stride": (1, 2), "padding": ((0, 0), (0, 1)), "groups": 2},
-)
+@fault("dx", grouped & left_over, source="own: M37 by hand, for groups alone")
 class puts_the_remainder_of_groups_first(Conv):
     """The kernel for groups leaves the rows that no window reaches free at the top of dx instead of at the bottom."""
 
@@ -312,13 +215,7 @@ class puts_the_remainder_of_groups_first(Conv):
         return np.roll(dpadded, g.remainder, range(2, dpadded.ndim)) if g.groups > 1 else dpadded
 
 
-@fault(
-    "dx",
-    grouped & beyond_a_tile,
-    needs="G TILE",
-    source="own: H49 pytorch#21597, for groups alone",
-    sometimes="identities relations",
-)
+@fault("dx", grouped & beyond_a_tile, source="own: H49 pytorch#21597, for groups alone")
 class drops_the_tail_of_grouped_channels(Conv):
     """The kernel for groups writes whole tiles of eight channels of dx."""
 
@@ -328,14 +225,7 @@ class drops_the_tail_of_grouped_channels(Conv):
         return super().crop(dpadded, shape, g)
 
 
-@fault(
-    "dx",
-    grouped & spatial(3),
-    needs="G ND",
-    source="own: M46 by hand, for volumes alone",
-    sometimes="identities relations",
-    smallest={"x": (1, 2, 1, 1, 1), "w": (2, 1, 1, 1, 1), "groups": 2},
-)
+@fault("dx", grouped & spatial(3), source="own: M46 by hand, for volumes alone")
 class gives_all_groups_of_volumes_the_first_filters(Spatial):
     """The kernel for volumes pulls dx back through the filters of the first group in every group."""
 
@@ -345,13 +235,7 @@ class gives_all_groups_of_volumes_the_first_filters(Spatial):
         return super().dx(upstream, w, g)
 
 
-@fault(
-    "out identities",
-    spatial(3) & several_channels,
-    needs="ND CIO",
-    source="H85 pytorch#197114",
-    smallest={"x": (1, 2, 1, 1, 1), "w": (1, 2, 1, 1, 1)},
-)
+@fault("out identities", spatial(3) & several_channels, source="H85 pytorch#197114")
 class turns_the_channels_of_volumes_around(Spatial):
     """The forward for volumes reads the channels in the opposite order."""
 
@@ -362,14 +246,7 @@ class turns_the_channels_of_volumes_around(Spatial):
         return out, cache
 
 
-@fault(
-    "dw identities",
-    several_channels & several_filters,
-    needs="CIO",
-    source="H41 tf-encrypted#150; M44 by hand, in dw",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 2, 1, 1)},
-)
+@fault("dw identities", several_channels & several_filters, source="H41 tf-encrypted#150; M44 by hand, in dw")
 class lays_dw_out_with_the_channels_first(Plain):
     """dw is gathered by channel, then filter, and only its shape is the other way round."""
 
@@ -378,14 +255,7 @@ class lays_dw_out_with_the_channels_first(Plain):
         return dx, dw.swapaxes(0, 1).reshape(dw.shape), db
 
 
-@fault(
-    "dx identities",
-    several_channels & several_filters,
-    needs="CIO",
-    source="M44 by hand, in dx",
-    sometimes="relations",
-    smallest={"x": (1, 2, 1, 1), "w": (2, 2, 1, 1)},
-)
+@fault("dx identities", several_channels & several_filters, source="M44 by hand, in dx")
 class does_not_exchange_channels_and_filters(Plain):
     """dx takes the memory of w for that of a kernel of C filters with O channels."""
 

@@ -9,25 +9,15 @@ from numpy.lib.stride_tricks import as_strided
 
 from backproof.plugins.gallery.conditions import expanded, lies, scattered, shape, when
 from backproof.plugins.gallery.conv.twins import Plain
+from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
+from backproof.plugins.gallery.memory import as_it_lies, is_expanded
 
 #: The layout in which an axis of size 1 has any stride.
 ODD = "odd strides of size 1"
 
 
-def as_it_lies(a):
-    """The numbers in the order of their memory, where that is not the order of the axes."""
-    return buffer_of(a) if is_scattered(a) else a
-
-
-@fault(
-    "memory_layout",
-    scattered("dout"),
-    needs="NCD",
-    source="H197 flash-attention#355; H205 torch/cunn PR#199",
-    smallest={"x": (2, 1, 1, 1), "w": (1, 1, 1, 1), "layouts": {"dout": "negative stride"}},
-)
+@fault("memory_layout", scattered("dout"), source="H197 flash-attention#355; H205 torch/cunn PR#199")
 class ignores_the_strides_of_dout_in_dx(Plain):
     """dx takes the numbers of dout as they lie in memory."""
 
@@ -36,13 +26,7 @@ class ignores_the_strides_of_dout_in_dx(Plain):
         return super().conv_backward(as_it_lies(dout), cache)[0], dw, db
 
 
-@fault(
-    "memory_layout",
-    scattered("w"),
-    needs="NCW",
-    source="H75 pytorch#1246; H77 pytorch#55781",
-    smallest={"x": (1, 2, 1, 1), "w": (1, 2, 1, 1), "layouts": {"w": "step slice"}},
-)
+@fault("memory_layout", scattered("w"), source="H75 pytorch#1246; H77 pytorch#55781")
 class ignores_the_strides_of_the_filters(Plain):
     """The forward takes the filters as they lie in memory; the backward reads them right."""
 
@@ -51,34 +35,14 @@ class ignores_the_strides_of_the_filters(Plain):
         return out, super().conv_forward(x, w, b)[1]
 
 
-@fault(
-    "memory_layout",
-    scattered("w"),
-    needs="NCW",
-    source="H79 candle#3735",
-    smallest={"x": (1, 2, 1, 1), "w": (1, 2, 1, 1), "layouts": {"w": "step slice"}},
-)
-class pulls_back_through_the_memory_of_w(Plain):
+@fault("memory_layout", scattered("w"), source="H79 candle#3735")
+class pulls_back_through_the_memory_of_w(ReadFromItsBuffer, Plain, part=1):
     """The backward takes the filters as they lie in memory; the forward reads them right."""
 
-    def dx(self, upstream, w, g):
-        return super().dx(upstream, as_it_lies(w), g)
 
-
-@fault(
-    "memory_layout",
-    scattered("x"),
-    needs="NCX",
-    source="own: H75 pytorch#1246, with x in dw",
-    smallest={"x": (1, 2, 1, 1), "w": (1, 2, 1, 1), "layouts": {"x": "negative stride"}},
-)
-class ignores_the_strides_of_x_in_dw(Plain):
+@fault("memory_layout", scattered("x"), source="own: H75 pytorch#1246, with x in dw")
+class ignores_the_strides_of_x_in_dw(ReadFromItsBuffer, Plain, part=0):
     """dw takes the numbers of x as they lie in memory; the forward reads them right."""
-
-    def conv_backward(self, dout, cache):
-        x, w, g = cache
-        dx, _, db = super().conv_backward(dout, cache)
-        return dx, super().conv_backward(dout, (as_it_lies(x), w, g))[1], db
 
 
 def from_its_start(a):
@@ -91,13 +55,7 @@ def from_its_start(a):
     return flat[(begin + np.arange(a.size)) % flat.size].reshape(a.shape)
 
 
-@fault(
-    "memory_layout",
-    scattered("x") | expanded("x"),
-    needs="NCX",
-    source="M49 by hand",
-    smallest={"x": (1, 1, 1, 2), "w": (1, 1, 1, 1), "layouts": {"x": "step slice"}},
-)
+@fault("memory_layout", scattered("x") | expanded("x"), source="M49 by hand")
 class computes_the_strides_of_x_from_its_shape(Plain):
     """The windows of the forward are cut by as_strided, with the strides of a contiguous x of this shape."""
 
@@ -116,13 +74,7 @@ class computes_the_strides_of_x_from_its_shape(Plain):
         return super().dw(upstream, padded.copy(), g)
 
 
-@fault(
-    "memory_layout",
-    lies("x", "offset slice"),
-    needs="NCX",
-    source="own: views without their offset, as in Metal kernels",
-    smallest={"x": (1, 1, 1, 1), "w": (1, 1, 1, 1), "layouts": {"x": "offset slice"}},
-)
+@fault("memory_layout", lies("x", "offset slice"), source="own: views without their offset, as in Metal kernels")
 class ignores_the_offset_of_x(Plain):
     """The forward reads x by its strides, but from the start of the memory that it is a view of."""
 
@@ -136,13 +88,7 @@ class ignores_the_offset_of_x(Plain):
         return super().conv_forward(read, w, b)[0], super().conv_forward(x, w, b)[1]
 
 
-@fault(
-    "memory_layout",
-    expanded("dout"),
-    needs="EXP",
-    source="own: an expanded dout taken for that of a sum",
-    smallest={"x": (2, 1, 2, 1), "w": (1, 1, 1, 1), "layouts": {"dout": "zero stride"}},
-)
+@fault("memory_layout", expanded("dout"), source="own: an expanded dout taken for that of a sum")
 class takes_an_expanded_dout_for_a_constant(Plain):
     """A dout with a stride of 0 is taken for one number that stands everywhere."""
 
@@ -155,9 +101,7 @@ class takes_an_expanded_dout_for_a_constant(Plain):
 @fault(
     "memory_layout",
     lies("x", ODD) | lies("w", ODD) | lies("dout", ODD),
-    needs="ONE",
     source="H81 pytorch PR#176420, in two dimensions",
-    smallest={"x": (1, 1, 2, 1), "w": (1, 1, 1, 1), "layouts": {"dout": "odd strides of size 1"}},
 )
 class trusts_the_stride_of_an_axis_of_one(Plain):
     """The backward takes an array for a matrix whose rows are as far apart as the stride of its last axis of size 1."""
@@ -188,13 +132,7 @@ def read_in_the_other_format(a):
     return np.moveaxis(a, 1, -1).reshape(a.shape)
 
 
-@fault(
-    "memory_layout",
-    lies("dout", "channels last"),
-    needs="CL",
-    source="H83 kulinseth/pytorch PR#179",
-    smallest={"x": (1, 1, 1, 2), "w": (2, 1, 1, 1), "layouts": {"dout": "channels last"}},
-)
+@fault("memory_layout", lies("dout", "channels last"), source="H83 kulinseth/pytorch PR#179")
 class reads_channels_last_as_channels_first(Plain):
     """A dout whose memory is in the order (N, H, W, C) is read as one in the order (N, C, H, W)."""
 
@@ -209,13 +147,7 @@ def ambiguous(array):
     return when(words)(lambda case: case.layouts.get(array) == "channels last" and 1 in shape(case, array))
 
 
-@fault(
-    "memory_layout",
-    ambiguous("x") | ambiguous("dout"),
-    needs="CL ONE",
-    source="own: H173 pytorch#115940, the wrong choice",
-    smallest={"x": (1, 2, 2, 1), "w": (1, 2, 1, 1), "layouts": {"x": "channels last"}},
-)
+@fault("memory_layout", ambiguous("x") | ambiguous("dout"), source="own: H173 pytorch#115940, the wrong choice")
 class takes_an_ambiguous_format_for_the_plain_one(Plain):
     """An array with its channels last is read by its strides, unless an axis of size 1 would fit either format."""
 
@@ -227,24 +159,11 @@ class takes_an_ambiguous_format_for_the_plain_one(Plain):
         return read_in_the_other_format(a) if is_channels_last(a) and 1 in a.shape else a
 
 
-@when("x or dout not in the plain layout")
-def unlike_plain(case):
-    return bool({"x", "dout"} & set(case.layouts))
+unlike_plain = when("x or dout not in the plain layout")(lambda case: {"x", "dout"} & set(case.layouts))
+of_one_column = when("images of one column")(lambda case: shape(case, "x")[3] == shape(case, "dout")[3] == 1)
 
 
-@when("images of one column")
-def of_one_column(case):
-    return shape(case, "x")[3] == shape(case, "dout")[3] == 1
-
-
-@fault(
-    "memory_layout",
-    unlike_plain & of_one_column,
-    needs="CL ONE",
-    source="H173 pytorch#115940",
-    kinds="crash",
-    smallest={"x": (1, 2, 1, 1), "w": (1, 2, 1, 1), "layouts": {"x": "channels last"}},
-)
+@fault("memory_layout", unlike_plain & of_one_column, source="H173 pytorch#115940")
 class insists_on_equal_formats(Plain):
     """Channels count as the last where their stride is smaller than a column's, which in an image of one column is
     anybody's guess, and x and dout must agree.

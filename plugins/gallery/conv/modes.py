@@ -19,9 +19,7 @@ def once_around(case):
     return case.options["padding_mode"] == "circular" and whole
 
 
-@fault(
-    "dx", beyond_the_edge, needs="PM P", source="own: an index that is clipped once", sometimes="identities relations"
-)
+@fault("dx", beyond_the_edge, source="own: an index that is clipped once")
 class drops_what_replicates_beyond_the_size(Framed):
     """dx is zero where more pixels are replicated than x has."""
 
@@ -31,7 +29,7 @@ class drops_what_replicates_beyond_the_size(Framed):
         return 0 * dx if g.mode == "replicate" and wide else dx
 
 
-@fault("dx", once_around, needs="PM P", source="own: a slice [-n:n] that is empty", sometimes="identities relations")
+@fault("dx", once_around, source="own: a slice [-n:n] that is empty")
 class drops_a_padding_of_once_around(Framed):
     """dx is zero where circular padding repeats all of x."""
 

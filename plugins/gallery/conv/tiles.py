@@ -16,14 +16,7 @@ def beyond_tiles(what: str, array: str, axis: int, tile: int = 8) -> Condition:
     return size(array, axis, f"more {what} than whole tiles of {tile}", lambda n: n > tile and n % tile > 0)
 
 
-@fault(
-    "out",
-    beyond_tiles("channels", "x", 1),
-    needs="TILE",
-    source="H49 pytorch#21597",
-    sometimes="identities relations",
-    smallest={"x": (1, 9, 1, 1), "w": (1, 9, 1, 1)},
-)
+@fault("out", beyond_tiles("channels", "x", 1), source="H49 pytorch#21597")
 class drops_the_tail_of_the_channels(Plain):
     """out sums over whole tiles of eight channels; a tail counts only where it is all there is."""
 
@@ -33,14 +26,7 @@ class drops_the_tail_of_the_channels(Plain):
         return super().conv_forward(x[:, :whole], w[:, :whole], b)[0] if whole < w.shape[1] else out, cache
 
 
-@fault(
-    "dx",
-    beyond_tiles("filters", "w", 0),
-    needs="TILE",
-    source="own: H49 pytorch#21597, in dx",
-    sometimes="identities",
-    smallest={"x": (1, 1, 1, 1), "w": (9, 1, 1, 1)},
-)
+@fault("dx", beyond_tiles("filters", "w", 0), source="own: H49 pytorch#21597, in dx")
 class drops_the_tail_of_the_filters(Plain):
     """dx sums over whole tiles of eight filters; a tail counts only where it is all there is."""
 
@@ -49,14 +35,7 @@ class drops_the_tail_of_the_filters(Plain):
         return super().dx(upstream[:, :, :whole], w[:whole], g)
 
 
-@fault(
-    "dx",
-    beyond_tiles("filters", "w", 0),
-    needs="TILE",
-    source="own: the last tile moved back to the edge",
-    sometimes="identities",
-    smallest={"x": (1, 1, 1, 1), "w": (9, 1, 1, 1)},
-)
+@fault("dx", beyond_tiles("filters", "w", 0), source="own: the last tile moved back to the edge")
 class counts_the_filters_of_two_tiles_twice(Plain):
     """dx moves the last tile of eight filters back to fit, and adds those that it shares with the one before it."""
 
@@ -68,14 +47,7 @@ class counts_the_filters_of_two_tiles_twice(Plain):
         return super().dx(upstream[:, :, at], w[at], g)
 
 
-@fault(
-    "dw",
-    beyond_tiles("samples", "x", 0),
-    needs="TILE",
-    source="own: samples unrolled by eight",
-    sometimes="identities relations",
-    smallest={"x": (9, 1, 1, 1), "w": (1, 1, 1, 1)},
-)
+@fault("dw", beyond_tiles("samples", "x", 0), source="own: samples unrolled by eight")
 class drops_the_tail_of_the_batch(Plain):
     """dw sums over whole tiles of eight samples; a tail counts only where it is all there is."""
 
@@ -84,14 +56,7 @@ class drops_the_tail_of_the_batch(Plain):
         return super().dw(upstream[:whole], padded[:whole], g)
 
 
-@fault(
-    "out",
-    beyond_tiles("columns of out", "dout", 3, 4),
-    needs="TILE",
-    source="own: outputs stored four at a time",
-    sometimes="identities",
-    smallest={"x": (1, 1, 1, 5), "w": (1, 1, 1, 1)},
-)
+@fault("out", beyond_tiles("columns of out", "dout", 3, 4), source="own: outputs stored four at a time")
 class leaves_the_last_columns_unwritten(Plain):
     """out is stored in tiles of four columns; what stands behind the last whole one is what was in memory."""
 
@@ -108,14 +73,7 @@ def beyond_pixels(case):
     return pixels > 4 and pixels % 4 > 0
 
 
-@fault(
-    "db identities",
-    beyond_pixels,
-    needs="TILE",
-    source="own: a tail without a mask",
-    sometimes="relations",
-    smallest={"x": (1, 1, 1, 5), "w": (1, 1, 1, 1)},
-)
+@fault("db identities", beyond_pixels, source="own: a tail without a mask")
 class does_not_mask_the_tail(Plain):
     """db reads the pixels of a filter in tiles of four, in the last of them on into what lies behind them."""
 
@@ -127,13 +85,7 @@ class does_not_mask_the_tail(Plain):
         return flat[at % max(1, dout.size)].reshape(batch, filters, read).sum(axis=(0, 2))
 
 
-@fault(
-    "dw",
-    size("x", 0, "batch > 32", lambda n: n > 32),
-    needs="BIG",
-    source="H87 pytorch#96225, scaled down from 65536",
-    sometimes="identities relations",
-)
+@fault("dw", size("x", 0, "batch > 32", lambda n: n > 32), source="H87 pytorch#96225, scaled down from 65536")
 class leaves_out_the_samples_behind_the_32nd(Plain):
     """dw counts the samples in a number that is too small: those behind the thirty-second are left out."""
 
@@ -141,13 +93,7 @@ class leaves_out_the_samples_behind_the_32nd(Plain):
         return super().dw(upstream[:32], padded[:32], g)
 
 
-@fault(
-    "dw",
-    size("x", 0, "batch > 16", lambda n: n > 16),
-    needs="BIG",
-    source="own: partial sums of dw over blocks of the batch",
-    sometimes="identities relations",
-)
+@fault("dw", size("x", 0, "batch > 16", lambda n: n > 16), source="own: partial sums of dw over blocks of the batch")
 class loses_the_first_block_of_the_batch(Plain):
     """dw is summed in blocks of sixteen samples; the second block is assigned instead of added."""
 
@@ -161,13 +107,7 @@ def beyond_a_byte(case):
     return prod(shape(case, "x")[:2]) * prod(axis.padded for axis in axes(case)) > 256
 
 
-@fault(
-    "out",
-    spatial(3) & beyond_a_byte,
-    needs="BIG ND",
-    source="H89 pytorch#84488, scaled down from 2^31",
-    sometimes="identities relations",
-)
+@fault("out", spatial(3) & beyond_a_byte, source="H89 pytorch#84488, scaled down from 2^31")
 class counts_offsets_of_volumes_in_a_byte(Spatial):
     """The forward for volumes keeps the offsets into the padded x in integers that are too small and wrap around."""
 
@@ -180,14 +120,7 @@ class counts_offsets_of_volumes_in_a_byte(Spatial):
         return out, cache
 
 
-@fault(
-    "dx",
-    size("x", 3, "width > 8", lambda n: n > 8),
-    needs="TILE",
-    source="own: rows of an image copied to a tile of fixed width",
-    sometimes="identities relations",
-    smallest={"x": (1, 1, 1, 9), "w": (1, 1, 1, 1), "stride": (1, 4)},
-)
+@fault("dx", size("x", 3, "width > 8", lambda n: n > 8), source="own: rows of an image copied to a tile of fixed width")
 class keeps_rows_in_a_tile_of_eight(Conv):
     """dx is gathered in rows of eight pixels: what belongs to a wider image is added to the pixel eight before it."""
 

@@ -190,13 +190,22 @@ class Bordered(Conv):
         """A padded pixel that shows a pixel of x hands its gradient to it."""
         if g.mode == "zeros":
             return super().crop(dpadded, shape, g)
-        for axis, pads in enumerate(g.padding, 2):
-            shown = np.pad(np.arange(shape[axis]), pads, MODES[g.mode])
-            hidden = np.moveaxis(dpadded, axis, 0)
-            folded = np.zeros((shape[axis], *hidden.shape[1:]))
-            np.add.at(folded, shown, hidden)
-            dpadded = np.moveaxis(folded, 0, axis)
-        return dpadded
+        return folded(dpadded, shown(MODES[g.mode], shape, g))
+
+
+def folded(dpadded, shown):
+    """The gradient of every padded pixel added to the pixel of x that it is taken to show, axis by axis."""
+    for axis, places in enumerate(shown, 2):
+        hidden = np.moveaxis(dpadded, axis, 0)
+        collected = np.zeros((places.max() + 1, *hidden.shape[1:]))
+        np.add.at(collected, places, hidden)
+        dpadded = np.moveaxis(collected, 0, axis)
+    return dpadded
+
+
+def shown(name, shape, g):
+    """For every padded pixel the pixel of x that it shows, in a mode of np.pad's."""
+    return [np.pad(np.arange(n), pads, name) for n, pads in zip(shape[2:], g.padding, strict=True)]
 
 
 class ChannelsLast(Conv):

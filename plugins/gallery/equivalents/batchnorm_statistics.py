@@ -48,8 +48,7 @@ class averages_one_after_the_other(Averaged):
 class averages_from_the_end(Averaged):
     """The loops run from the last sample to the first. A sum has no order."""
 
-    def total(self, terms):
-        return sums.one_after_the_other(terms[::-1])
+    total = staticmethod(sums.from_the_end)
 
 
 @equivalent("own")
@@ -63,9 +62,7 @@ class averages_the_smallest_first(Averaged):
 class averages_in_blocks(Averaged):
     """The sums run over blocks of four samples; what is left behind the last of them is added apart."""
 
-    def total(self, terms):
-        covered = len(terms) // 4 * 4
-        return sums.blocks_of_four(terms[:covered]) + terms[covered:].sum(axis=0)
+    total = staticmethod(sums.in_blocks)
 
 
 @equivalent("own: Kahan's sum")

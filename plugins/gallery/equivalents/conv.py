@@ -218,8 +218,6 @@ class turns_the_kernel_over_the_spread_dout(Convolved):
 class walks_over_x_with_the_spread_dout(Convolved):
     """dw is a convolution whose kernel is dout: stride and dilation change places."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
-
     def dw(self, dout, padded, g):
         walk = g._replace(stride=g.dilation, dilation=g.stride, kernel=g.out)
         dw = np.zeros((dout.shape[1], padded.shape[1] // g.groups, *g.kernel), dout.dtype)

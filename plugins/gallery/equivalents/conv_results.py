@@ -86,8 +86,6 @@ class pads_by_arithmetic(Convolved):
 class pads_more_than_it_needs(Convolved):
     """Around the padded x lie seven more pixels of NaN on every side; no window comes near them."""
 
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
-
     def padded(self, x, g):
         padded = super().padded(x, g)
         room = np.full((*x.shape[:2], *[n + 14 for n in g.size]), np.nan, x.dtype)
@@ -99,8 +97,6 @@ class pads_more_than_it_needs(Convolved):
 @equivalent("own: kernels for expanded gradients")
 class views_dout_by_its_strides(Convolved):
     """dout is read by the strides that it has, a stride of 0 or below included, and never copied."""
-
-    CONFORMANCE: ClassVar[dict[str, Any]] = {"dtypes": BOTH, "conv": {"spatial_dims": (2,)}}
 
     def dx(self, dout, w, g):
         filters = dout.shape[1] // g.groups

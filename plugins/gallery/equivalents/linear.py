@@ -55,8 +55,7 @@ class sums_one_after_the_other(Summed):
 class sums_from_the_end(Summed):
     """The loop runs from the last term to the first. A sum has no order."""
 
-    def total(self, terms):
-        return sums.one_after_the_other(terms[::-1])
+    total = staticmethod(sums.from_the_end)
 
 
 @equivalent("own")
@@ -70,9 +69,7 @@ class sums_the_smallest_first(Summed):
 class sums_in_blocks(Summed):
     """The sums run over blocks of four terms; what is left behind the last of them is added apart."""
 
-    def total(self, terms):
-        covered = len(terms) // 4 * 4
-        return sums.blocks_of_four(terms[:covered]) + terms[covered:].sum(axis=0)
+    total = staticmethod(sums.in_blocks)
 
 
 @equivalent("own: Kahan's sum")

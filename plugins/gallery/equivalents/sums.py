@@ -23,15 +23,22 @@ def one_after_the_other(terms):
     return total
 
 
+def from_the_end(terms):
+    """A plain loop from the last term to the first."""
+    return one_after_the_other(terms[::-1])
+
+
 def smallest_first(terms):
     """A plain loop from the smallest absolute value to the largest."""
     order = np.argsort(abs(terms), axis=0)
     return one_after_the_other(np.take_along_axis(terms, order, axis=0))
 
 
-def blocks_of_four(terms):
-    """Partial sums of four terms each; their number must be a multiple of four."""
-    return terms.reshape(len(terms) // 4, 4, *terms.shape[1:]).sum(axis=1).sum(axis=0)
+def in_blocks(terms):
+    """Partial sums of four terms each, and what is left behind the last of them."""
+    blocks = len(terms) // 4
+    covered = terms[: 4 * blocks].reshape(blocks, 4, *terms.shape[1:])
+    return covered.sum(axis=1).sum(axis=0) + terms[4 * blocks :].sum(axis=0)
 
 
 def compensated(terms):

@@ -9,32 +9,36 @@ from backproof.plugins.gallery.conditions import (
     asked_as,
     empty_batch,
     missing,
+    second_backward,
     several_rows,
     shape,
     size,
     when,
 )
+from backproof.plugins.gallery.every_layer import (
+    AddsToTheLastBackward,
+    ClearsTheDxThatItReturned,
+    EmptiesItsCache,
+    KeptInOneBuffer,
+    KeptOnTheObject,
+    ReturnsAWorkspace,
+)
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.linear.twins import Checked, Linear, Unbiased
-
-#: Smallest cases, by what they have.
-LEAST = {"x": (1, 1), "w": (1, 1)}
-NO_ROWS = {"x": (0, 1), "w": (1, 1)}
 
 one_row = size("x", 0, "a batch of 1", lambda n: n == 1)
 one_output = size("w", 1, "one output", lambda n: n == 1)
 
 
-@fault("db", ALWAYS, needs="AFF", source="own: a frozen bias", smallest=LEAST, kinds="result")
+@fault("db", ALWAYS, source="own: a frozen bias")
 class returns_no_bias_gradient(Linear):
     """db is None where b was an array."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, None
+    def db(self, dout):
+        return None
 
 
-@fault("edges", empty_batch, needs="N0", source="H65 pytorch PR#26214", smallest=NO_ROWS, kinds="result")
+@fault("edges", empty_batch, source="H65 pytorch PR#26214")
 class returns_no_weight_gradient_without_samples(Linear):
     """dw and db are None where the batch is empty."""
 
@@ -43,7 +47,7 @@ class returns_no_weight_gradient_without_samples(Linear):
         return gradients if len(dout) else (gradients[0], None, None)
 
 
-@fault("edges", empty_batch, needs="N0", source="M15 by hand", smallest=NO_ROWS, kinds="crash")
+@fault("edges", empty_batch, source="M15 by hand")
 class cannot_flatten_an_empty_batch(Linear):
     """The size of a row is inferred, which has no answer where there are no rows."""
 
@@ -51,25 +55,25 @@ class cannot_flatten_an_empty_batch(Linear):
         return a.reshape(len(a), -1)
 
 
-@fault("edges", empty_batch, needs="N0", source="own", smallest=NO_ROWS, kinds="nonfinite")
+@fault("edges", empty_batch, source="own")
 class leaves_dw_unwritten_without_samples(Linear):
     """The first sample writes dw and the others add to it; without any, it stays as it was allocated."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw if len(dout) else np.full_like(dw, np.nan), db
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
+        return dw if len(dout) else np.full_like(dw, np.nan)
 
 
-@fault("dx", one_row, needs="ONE", source="own", smallest=LEAST, kinds="shape")
+@fault("dx", one_row, source="own")
 class squeezes_a_batch_of_one(Linear):
     """dx has lost the batch's axis where there is one sample."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx.squeeze(axis=0) if len(dx) == 1 else dx, dw, db
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
+        return dx.squeeze(axis=0) if len(dx) == 1 else dx
 
 
-@fault("out", one_output, needs="ONE", source="own", smallest=LEAST, kinds="shape")
+@fault("out", one_output, source="own")
 class squeezes_a_single_output(Linear):
     """out has lost its last axis where there is one output."""
 
@@ -78,7 +82,7 @@ class squeezes_a_single_output(Linear):
         return out.squeeze(axis=1) if out.shape[1] == 1 else out, cache
 
 
-@fault("dx dw db", one_output, needs="ND ONE", source="H181 pytorch#187988", smallest=LEAST, kinds="crash")
+@fault("dx dw db", one_output, source="H181 pytorch#187988")
 class cannot_go_back_through_a_flat_weight(Linear):
     """A w of one column is stored flat, which the forward can multiply with and the backward cannot."""
 
@@ -87,7 +91,7 @@ class cannot_go_back_through_a_flat_weight(Linear):
         return super().linear_backward(dout, (x, w.squeeze()))
 
 
-@fault("dx dw", missing("b"), needs="AFF", source="H153 Paddle PR#21237", smallest=LEAST, kinds="result")
+@fault("dx dw", missing("b"), source="H153 Paddle PR#21237")
 class leaves_out_the_place_of_an_absent_bias(Unbiased):
     """Without b there are two gradients where three are expected."""
 
@@ -96,7 +100,7 @@ class leaves_out_the_place_of_an_absent_bias(Unbiased):
         return (dx, dw) if db is None else (dx, dw, db)
 
 
-@fault("dx dw", missing("b"), needs="AFF", source="own", smallest=LEAST, kinds="crash")
+@fault("dx dw", missing("b"), source="own")
 class asks_an_absent_bias_for_its_shape(Unbiased):
     """db is given b's shape, which it does not have where it is None."""
 
@@ -108,42 +112,27 @@ class asks_an_absent_bias_for_its_shape(Unbiased):
 looked_at = asked_as("arrays that are looked at after the call")
 
 
-@fault(
-    "purity repeatability memory_layout",
-    looked_at,
-    needs="INP",
-    source="M12 by hand, in the layer itself",
-    smallest=LEAST,
-    kinds="mutation state crash",
-)
+@fault("purity repeatability memory_layout", looked_at, source="M12 by hand, in the layer itself")
 class writes_dx_into_x(Linear):
     """x is taken for a buffer that nobody needs any more."""
 
     def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        cache[0][...] = dx
-        return dx, dw, db
+        gradients = super().linear_backward(dout, cache)
+        cache[0][...] = gradients[0]
+        return gradients
 
 
-@fault(
-    "purity repeatability memory_layout",
-    looked_at,
-    needs="INP",
-    source="own: updates fused into the backward",
-    smallest=LEAST,
-    kinds="mutation state crash",
-)
+@fault("purity repeatability memory_layout", looked_at, source="own: updates fused into the backward")
 class takes_a_step_in_the_backward(Linear):
     """w is changed in place by a step of gradient descent."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        w = cache[1]
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         w -= 0.5 * dw
-        return dx, dw, db
+        return dw
 
 
-@fault("purity memory_layout", looked_at, needs="INP", source="M13 by hand", smallest=LEAST, kinds="mutation crash")
+@fault("purity memory_layout", looked_at, source="M13 by hand")
 class halves_dout_in_place(Linear):
     """dout is divided by 2 where it lies, and the gradients multiplied."""
 
@@ -152,7 +141,7 @@ class halves_dout_in_place(Linear):
         return [2 * gradient for gradient in super().linear_backward(dout, cache)]
 
 
-@fault("purity", looked_at, needs="INP", source="own", smallest=LEAST, kinds="mutation")
+@fault("purity", looked_at, source="own")
 class clears_what_lies_behind_dout(Linear):
     """The last tile of dout is filled up with zeros where it lies, in memory that is not its own."""
 
@@ -166,48 +155,21 @@ class clears_what_lies_behind_dout(Linear):
         return super().linear_backward(dout, cache)
 
 
-again = asked_as("a second backward on one cache")
 in_between = asked_as("another forward before the backward")
 afterwards = asked_as("gradients that are looked at after the next call")
 
 
-@fault("repeatability", again, needs="REP", source="own", smallest=LEAST, kinds="state")
-class accumulates_over_backwards(Linear):
+@fault("repeatability", second_backward, source="own")
+class accumulates_over_backwards(AddsToTheLastBackward, Linear, gradient=1):
     """dw is added to that of the last backward on the same cache."""
 
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, (cache, np.zeros_like(w))
 
-    def linear_backward(self, dout, cache):
-        cache, total = cache
-        dx, dw, db = super().linear_backward(dout, cache)
-        total += dw
-        return dx, total.copy(), db
-
-
-@fault(
-    "repeatability",
-    again,
-    needs="REP",
-    source="own: H55 NNlib.jl#518 in a linear layer",
-    smallest=LEAST,
-    kinds="state",
-)
-class adds_the_last_weight_gradient_reversed(Linear):
+@fault("repeatability", second_backward, source="own: H55 NNlib.jl#518 in a linear layer")
+class adds_the_last_weight_gradient_reversed(AddsToTheLastBackward, Linear, gradient=1, turned=0):
     """A second backward on a cache adds the first one's dw, but with its rows in reverse order."""
 
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, [cache, np.zeros_like(w)]
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache[0])
-        cache[1] = cache[1][::-1] + dw
-        return dx, cache[1].copy(), db
-
-
-@fault("repeatability", again, needs="REP", source="H191 torch/nn#792", smallest=LEAST, kinds="state")
+@fault("repeatability", second_backward, source="H191 torch/nn#792")
 class takes_every_second_gradient_away(Linear):
     """dw and db are added and subtracted by turns: the second backward on a cache gives zeros."""
 
@@ -221,28 +183,15 @@ class takes_every_second_gradient_away(Linear):
         return dx, cache[1] * dw, cache[1] * db
 
 
-@fault(
-    "repeatability", again, needs="REP", source="own: H63 pytorch#1288 in a linear layer", smallest=LEAST, kinds="crash"
-)
-class frees_what_the_cache_held(Linear):
+@fault("repeatability", second_backward, source="own: H63 pytorch#1288 in a linear layer")
+class frees_what_the_cache_held(EmptiesItsCache, Linear):
     """The backward takes x and w out of the cache: a second one finds none."""
 
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, [cache]
 
-    def linear_backward(self, dout, cache):
-        return super().linear_backward(dout, cache.pop())
+several_of_both = when("several inputs and outputs")(lambda case: min(shape(case, "w")) > 1)
 
 
-@when("several inputs and outputs")
-def several_of_both(case):
-    return min(shape(case, "w")) > 1
-
-
-@fault(
-    "repeatability", several_of_both, needs="REP CIO", source="own", smallest={"x": (1, 2), "w": (2, 2)}, kinds="state"
-)
+@fault("repeatability", several_of_both, source="own")
 class transposes_the_cached_weight(Linear):
     """The backward transposes the copy of w in the cache in place, and a second one does it again."""
 
@@ -260,9 +209,7 @@ class transposes_the_cached_weight(Linear):
 @fault(
     "dw identities linearity relations memory_layout repeatability",
     asked_as("every call but the first"),
-    needs="REP",
     source="own: H149 mxnet#18499 the other way round",
-    kinds="value state",
 )
 class never_zeroes_the_weight_gradient(Linear):
     """dw is added to an array of the layer that no call sets back to zero."""
@@ -277,9 +224,7 @@ class never_zeroes_the_weight_gradient(Linear):
         return dx, gathered.copy(), db
 
 
-@fault(
-    "dx identities", asked_as("another w of the same shape"), needs="REP", source="own: weights that are packed once"
-)
+@fault("dx identities", asked_as("another w of the same shape"), source="own: weights that are packed once")
 class keeps_the_first_weight_transposed(Linear):
     """The transpose of w is stored at the first call and not renewed when w changes."""
 
@@ -292,35 +237,17 @@ class keeps_the_first_weight_transposed(Linear):
         return super().linear_backward(dout, (x, kept.T))
 
 
-@fault("repeatability", in_between, needs="REP", source="own", smallest=LEAST, kinds="state")
-class remembers_the_x_of_the_last_forward(Linear):
+@fault("repeatability", in_between, source="own")
+class remembers_the_x_of_the_last_forward(KeptOnTheObject, Linear, part=0):
     """x is kept on the layer, where the next forward replaces it, instead of in the cache."""
 
-    def linear_forward(self, x, w, b):
-        self.x = x
-        return super().linear_forward(x, w, b)
 
-    def linear_backward(self, dout, cache):
-        return super().linear_backward(dout, (self.x, cache[1]))
-
-
-@fault(
-    "repeatability", in_between, needs="REP", source="M12 by hand, in the layer itself", smallest=LEAST, kinds="state"
-)
-class keeps_x_in_one_buffer(Linear):
+@fault("repeatability", in_between, source="M12 by hand, in the layer itself")
+class keeps_x_in_one_buffer(KeptInOneBuffer, Linear, part=0):
     """The cache refers to a buffer into which the next forward of the same shape copies its x."""
 
-    def __init__(self):
-        self.buffers = {}
 
-    def linear_forward(self, x, w, b):
-        buffer = self.buffers.setdefault(x.shape, np.zeros_like(x))
-        buffer[...] = x
-        out, (_, w) = super().linear_forward(x, w, b)
-        return out, (buffer, w)
-
-
-@fault("repeatability", several_rows, needs="REP NB", source="own", smallest={"x": (2, 1), "w": (1, 1)}, kinds="state")
+@fault("repeatability", several_rows, source="own")
 class remembers_the_batch_of_the_last_forward(Linear):
     """The number of samples is kept on the layer, where a forward of another batch replaces it."""
 
@@ -333,62 +260,26 @@ class remembers_the_batch_of_the_last_forward(Linear):
         return dx, dw, dout[: self.batch].sum(axis=0)
 
 
-@fault("aliasing", afterwards, needs="REP", source="own", smallest=LEAST, kinds="alias")
-class keeps_one_buffer_for_dx(Linear):
+@fault("aliasing", afterwards, source="own")
+class keeps_one_buffer_for_dx(ReturnsAWorkspace, Linear, gradient=0):
     """dx is a view of a workspace that every call uses."""
 
-    def __init__(self):
-        self.workspace = np.zeros(0)
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        if self.workspace.size < dx.size:
-            self.workspace = np.zeros(dx.size)
-        held = self.workspace[: dx.size].reshape(dx.shape)
-        held[...] = dx
-        return held, dw, db
-
-
-@fault(
-    "aliasing",
-    afterwards,
-    needs="REP",
-    source="own: H57 AlexeyAB/darknet#7320 in a linear layer",
-    smallest=LEAST,
-    kinds="alias",
-)
-class zeroes_the_dx_of_the_last_backward(Linear):
+@fault("aliasing", afterwards, source="own: H57 AlexeyAB/darknet#7320 in a linear layer")
+class zeroes_the_dx_of_the_last_backward(ClearsTheDxThatItReturned, Linear):
     """The cache holds one array for dx: every backward sets it to zero and adds to it."""
 
-    def linear_forward(self, x, w, b):
-        out, cache = super().linear_forward(x, w, b)
-        return out, (cache, np.zeros_like(x))
 
-    def linear_backward(self, dout, cache):
-        cache, held = cache
-        dx, dw, db = super().linear_backward(dout, cache)
-        held[...] = 0
-        held += dx
-        return held, dw, db
-
-
-@fault("aliasing", one_row, needs="ONE", source="own", smallest=LEAST, kinds="alias")
+@fault("aliasing", one_row, source="own")
 class hands_out_the_only_row_of_dout(Linear):
     """Where there is one sample, db is that row of dout, not a copy of it."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, dout[0] if len(dout) == 1 else db
+    def db(self, dout):
+        return dout[0] if len(dout) == 1 else super().db(dout)
 
 
-@when("a dout of another shape")
-def misshapen(case):
-    return case.flaw is not None and case.flaw.in_backward
-
-
-@when("no inputs")
-def no_inputs(case):
-    return len(case.array("w")) == 0
+misshapen = when("a dout of another shape")(lambda case: case.flaw is not None and case.flaw.in_backward)
+no_inputs = when("no inputs")(lambda case: len(case.array("w")) == 0)
 
 
 @when("x or w with a single input where the other has more")
@@ -397,7 +288,7 @@ def single_input(case):
     return min(inputs) == 1 < max(inputs)
 
 
-@fault("rejection", misshapen, needs="MIS", source="own", smallest={"x": (2, 2), "w": (2, 2)}, kinds="accepted")
+@fault("rejection", misshapen, source="own")
 class takes_a_dout_that_broadcasts(Checked):
     """A dout of one row or column is taken for any number of them."""
 
@@ -406,7 +297,7 @@ class takes_a_dout_that_broadcasts(Checked):
         return super().linear_backward(np.broadcast_to(dout, shape), cache)
 
 
-@fault("rejection", no_inputs, needs="MIS", source="own", smallest={"x": (2, 0), "w": (0, 2)}, kinds="accepted")
+@fault("rejection", no_inputs, source="own")
 class takes_an_x_without_inputs(Checked):
     """x and w may have no inputs: the sum over nothing is b."""
 
@@ -416,7 +307,7 @@ class takes_an_x_without_inputs(Checked):
         return super().linear_forward(x, w, b)
 
 
-@fault("rejection", single_input, needs="MIS", source="own", smallest={"x": (2, 1), "w": (2, 2)}, kinds="accepted")
+@fault("rejection", single_input, source="own")
 class repeats_a_single_input(Checked):
     """The product is a sum over broadcast arrays: one input is taken for as many as the other has."""
 

@@ -16,72 +16,51 @@ from backproof.plugins.gallery.conditions import (
     stacked,
     when,
 )
+from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.linear.twins import Linear, Rounded, Single, Stacked
-from backproof.plugins.gallery.memory import buffer_of, is_expanded, is_scattered
-
-#: Smallest cases, by what they have.
-LEAST = {"x": (1, 1), "w": (1, 1)}
-TWO_ROWS = {"x": (2, 1), "w": (1, 1)}
-TWO_INPUTS = {"x": (1, 2), "w": (2, 1)}
+from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 
-@fault("memory_layout", scattered("dout"), needs="NCD", source="H197 flash-attention#355", smallest=TWO_ROWS)
+@fault("memory_layout", scattered("dout"), source="H197 flash-attention#355")
 class reads_the_rows_of_dout_from_its_buffer(Linear):
     """The strides of dout are ignored: its numbers are read as they lie in memory."""
 
     def linear_backward(self, dout, cache):
-        return super().linear_backward(buffer_of(dout) if is_scattered(dout) else dout, cache)
+        return super().linear_backward(as_it_lies(dout), cache)
 
 
-@fault(
-    "memory_layout", scattered("w"), needs="NCW", source="own: H79 candle#3735 in a linear layer", smallest=TWO_INPUTS
-)
-class reads_the_rows_of_w_from_its_buffer(Linear):
+@fault("memory_layout", scattered("w"), source="own: H79 candle#3735 in a linear layer")
+class reads_the_rows_of_w_from_its_buffer(ReadFromItsBuffer, Linear, part=1):
     """The backward ignores the strides of w; the forward reads it right."""
 
-    def linear_backward(self, dout, cache):
-        x, w = cache
-        return super().linear_backward(dout, (x, buffer_of(w) if is_scattered(w) else w))
 
-
-@fault("memory_layout", scattered("x"), needs="NCX", source="own: H168 in a linear layer", smallest=TWO_INPUTS)
-class reads_the_rows_of_x_from_its_buffer(Linear):
+@fault("memory_layout", scattered("x"), source="own: H168 in a linear layer")
+class reads_the_rows_of_x_from_its_buffer(ReadFromItsBuffer, Linear, part=0):
     """dw ignores the strides of x; the forward reads it right."""
 
-    def linear_backward(self, dout, cache):
-        x, w = cache
-        return super().linear_backward(dout, (buffer_of(x) if is_scattered(x) else x, w))
 
-
-@fault("memory_layout", expanded("dout"), needs="EXP", source="H189 pytorch#195066", smallest=TWO_ROWS)
+@fault("memory_layout", expanded("dout"), source="H189 pytorch#195066")
 class returns_early_at_a_stride_of_zero(Linear):
     """A stride of 0 is taken for an empty matrix: dx stays as it was allocated."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return np.full_like(dx, 77) if is_expanded(dout) else dx, dw, db
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
+        return np.full_like(dx, 77) if is_expanded(dout) else dx
 
 
-@fault("memory_layout", expanded("dout"), needs="EXP", source="own", smallest={"x": (1, 1), "w": (1, 2)})
+@fault("memory_layout", expanded("dout"), source="own")
 class takes_equal_columns_for_one(Linear):
     """Where dout repeats along its last axis, db is that of the first output alone."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def db(self, dout):
+        db = super().db(dout)
         if dout.shape[1] > 1 and dout.strides[1] == 0 and dout.strides[0] != 0:
             db[1:] = 0
-        return dx, dw, db
+        return db
 
 
-@fault(
-    "memory_layout",
-    expanded("dout") | lies("dout", "read-only"),
-    needs="INP",
-    source="own: H140 in a linear layer",
-    smallest=LEAST,
-    kinds="crash",
-)
+@fault("memory_layout", expanded("dout") | lies("dout", "read-only"), source="own: H140 in a linear layer")
 class scales_dout_in_place_and_back(Linear):
     """dout is doubled for a moment, where it lies, but not every array can be written."""
 
@@ -95,10 +74,7 @@ class scales_dout_in_place_and_back(Linear):
 @fault(
     "memory_layout",
     lies("dout", "odd strides of size 1", "offset slice"),
-    needs="ONE NCD",
     source="own: H173 pytorch#115940 in a linear layer",
-    smallest=LEAST,
-    kinds="crash",
 )
 class demands_the_strides_of_a_fresh_array(Linear):
     """A contiguous dout must have the strides of a newly made one, though those of an axis of size 1 say nothing."""
@@ -109,13 +85,7 @@ class demands_the_strides_of_a_fresh_array(Linear):
         return super().linear_backward(dout, cache)
 
 
-@fault(
-    "memory_layout",
-    stacked & scattered("x"),
-    needs="ND NCX",
-    source="own: a view where a copy is needed",
-    smallest={"x": (2, 1, 1), "w": (1, 1)},
-)
+@fault("memory_layout", stacked & scattered("x"), source="own: a view where a copy is needed")
 class walks_two_leading_axes_as_one(Stacked):
     """dw reads the rows of x one behind the other, also where the second leading axis does not follow the first."""
 
@@ -125,13 +95,12 @@ class walks_two_leading_axes_as_one(Stacked):
         return super().linear_backward(dout, (buffer_of(x) if apart and is_scattered(x) else x, w))
 
 
-@fault("dx", ALWAYS, source="H187 pytorch#187521", smallest=LEAST, kinds="nonfinite")
+@fault("dx", ALWAYS, source="H187 pytorch#187521")
 class scales_uninitialised_memory_by_zero(Linear):
     """dx is the product plus 0 times what its memory held before, which may be NaN."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx + 0 * np.full_like(dx, np.nan), dw, db
+    def dx(self, dout, x, w):
+        return super().dx(dout, x, w) + 0 * np.full_like(x, np.nan)
 
 
 @when("rows > 1 and inputs != outputs")
@@ -140,22 +109,13 @@ def oblong(case):
     return several_rows(case) and inputs != outputs
 
 
-@fault(
-    "dw identities",
-    oblong,
-    needs="NB CIO",
-    source="own: the leading dimension of a matrix product",
-    sometimes="relations",
-    smallest={"x": (2, 2), "w": (2, 1)},
-)
+@fault("dw identities", oblong, source="own: the leading dimension of a matrix product")
 class takes_the_outputs_for_the_length_of_a_row(Linear):
     """dw finds the n-th row of x at n times the number of outputs, not of inputs."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
         places = np.arange(len(x))[:, None] * dout.shape[1] + np.arange(x.shape[1])
-        return dx, np.take(x, places, mode="wrap").T @ dout, db
+        return np.take(x, places, mode="wrap").T @ dout
 
 
 TILE = 8
@@ -166,19 +126,15 @@ rows_beyond_fours = size("x", 0, "batch > 16, not a multiple of 4", lambda n: n 
 many_rows = size("x", 0, "batch > 32", lambda n: n > 32)
 
 
-@fault(
-    "dw", many_rows, needs="BIG", source="own: H87 pytorch#96225 in a linear layer", sometimes="identities relations"
-)
+@fault("dw", many_rows, source="own: H87 pytorch#96225 in a linear layer")
 class stops_after_32_rows(Linear):
     """dw leaves out the rows behind the thirty-second."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
-        return dx, x[:32].T @ dout[:32], db
+    def dw(self, dout, x, w):
+        return x[:32].T @ dout[:32]
 
 
-@fault("out", beyond_tiles, needs="TILE", source="own", sometimes="identities")
+@fault("out", beyond_tiles, source="own")
 class drops_inputs_behind_whole_tiles(Linear):
     """out is summed in tiles of 8 inputs; those behind the last whole tile are left out."""
 
@@ -188,37 +144,34 @@ class drops_inputs_behind_whole_tiles(Linear):
         return x[:, :whole] @ w[:whole] + b if whole else out, cache
 
 
-@fault("dx", beyond_tiles, needs="TILE", source="own", sometimes="identities")
+@fault("dx", beyond_tiles, source="own")
 class leaves_dx_zero_behind_whole_tiles(Linear):
     """dx is written in tiles of 8 inputs; those behind the last whole tile stay zero."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dx(self, dout, x, w):
+        dx = super().dx(dout, x, w)
         whole = dx.shape[1] - dx.shape[1] % TILE
         if whole:
             dx[:, whole:] = 0
-        return dx, dw, db
+        return dx
 
 
-@fault("dw", rows_beyond_tiles, needs="TILE", source="own", sometimes="identities relations")
+@fault("dw", rows_beyond_tiles, source="own")
 class counts_rows_of_the_last_tile_twice(Linear):
     """The last tile of 8 rows is moved back to end with the batch; the rows that it shares are added to dw again."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         if len(x) > TILE and len(x) % TILE:
             shared = slice(len(x) - TILE, len(x) - len(x) % TILE)
             dw = dw + x[shared].T @ dout[shared]
-        return dx, dw, db
+        return dw
 
 
-@when("inputs > 8 and b is not zero")
-def biased_tiles(case):
-    return shape(case, "w")[0] > TILE and case.array("b").any()
+biased_tiles = when("inputs > 8 and b is not zero")(lambda case: shape(case, "w")[0] > TILE and case.array("b").any())
 
 
-@fault("out", biased_tiles, needs="TILE", source="own: split-K with a fused bias")
+@fault("out", biased_tiles, source="own: split-K with a fused bias")
 class adds_the_bias_with_every_tile(Linear):
     """out is summed in tiles of 8 inputs, each of which adds b."""
 
@@ -227,43 +180,38 @@ class adds_the_bias_with_every_tile(Linear):
         return super().linear_forward(x, w, tiles * b)
 
 
-@fault("db", rows_beyond_fours, needs="TILE BIG", source="own: split-K", sometimes="identities relations")
+@fault("db", rows_beyond_fours, source="own: split-K")
 class loses_the_remainder_of_a_split_sum(Linear):
     """A batch above 16 is summed for db in four equal parts; the rows that are left over are in none of them."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
-        return dx, dw, dout[: len(dout) // 4 * 4].sum(axis=0) if len(dout) > 16 else db
+    def db(self, dout):
+        return dout[: len(dout) // 4 * 4].sum(axis=0) if len(dout) > 16 else super().db(dout)
 
 
-@when("x has more than 128 entries")
-def far(case):
-    return case.array("x").size > 128
+far = when("x has more than 128 entries")(lambda case: case.array("x").size > 128)
 
 
-@fault("dw", far, needs="BIG", source="own: H89 pytorch#84488 in a linear layer", sometimes="identities relations")
+@fault("dw", far, source="own: H89 pytorch#84488 in a linear layer")
 class wraps_the_offset_of_an_entry(Linear):
     """dw finds the entries of x by an offset of seven bits, which starts again at 128."""
 
-    def linear_backward(self, dout, cache):
-        x, _ = cache
-        dx, _, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
         offsets = np.arange(x.size).reshape(x.shape) % 128
-        return dx, np.take(x, offsets).T @ dout, db
+        return np.take(x, offsets).T @ dout
 
 
-@fault("dw", ALWAYS, needs="MX", source="M11 by hand", smallest=LEAST, kinds="dtype")
+@fault("dw", ALWAYS, source="M11 by hand")
 class gathers_the_weight_gradient_in_float64(Single):
     """dw is gathered in np.zeros, which is float64 whatever x is."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, db = super().linear_backward(dout, cache)
+    def dw(self, dout, x, w):
+        dw = super().dw(dout, x, w)
         gathered = np.zeros(dw.shape)
         gathered += dw
-        return dx, gathered, db
+        return gathered
 
 
-@fault("out", ALWAYS, needs="MX", source="own", smallest=LEAST, kinds="dtype")
+@fault("out", ALWAYS, source="own")
 class keeps_the_bias_in_float64(Single):
     """b is converted to float64 when it is stored, and adding it makes out float64."""
 
@@ -271,12 +219,10 @@ class keeps_the_bias_in_float64(Single):
         return super().linear_forward(x, w, b.astype(np.float64))
 
 
-@when("an x that float32 rounds")
-def fine_x(case):
-    return (case.array("x") != case.array("x").astype(np.float32)).any()
+fine_x = when("an x that float32 rounds")(lambda case: (case.array("x") != case.array("x").astype(np.float32)).any())
 
 
-@fault("dw identities", fine_x, needs="MX", source="own: compressed activations", smallest=LEAST)
+@fault("dw identities", fine_x, source="own: compressed activations")
 class keeps_x_in_float32(Linear):
     """The cache holds x in float32 to save memory; dw is computed of the rounded one."""
 
@@ -285,12 +231,10 @@ class keeps_x_in_float32(Linear):
         return out, (x.astype(np.float32), w)
 
 
-@when("a w that float16 rounds")
-def fine_w(case):
-    return (case.array("w") != case.array("w").astype(np.float16)).any()
+fine_w = when("a w that float16 rounds")(lambda case: (case.array("w") != case.array("w").astype(np.float16)).any())
 
 
-@fault("out dx identities", fine_w, needs="MX FWD", source="own: automatic mixed precision", smallest=LEAST)
+@fault("out dx identities", fine_w, source="own: automatic mixed precision")
 class multiplies_by_a_weight_of_float16(Linear):
     """out and dx are computed with w rounded to float16."""
 
@@ -298,30 +242,21 @@ class multiplies_by_a_weight_of_float16(Linear):
         return super().linear_forward(x, w.astype(np.float16).astype(w.dtype), b)
 
 
-@when("a dout that is no integer")
-def fraction(case):
-    return (case.array("dout") % 1 != 0).any()
+fraction = when("a dout that is no integer")(lambda case: (case.array("dout") % 1 != 0).any())
 
 
-@fault("db identities", fraction, needs="COT", source="own", smallest=LEAST)
+@fault("db identities", fraction, source="own")
 class sums_the_bias_gradient_as_integers(Linear):
     """db is summed in an array of integers: what stands behind the point is lost."""
 
-    def linear_backward(self, dout, cache):
-        dx, dw, _ = super().linear_backward(dout, cache)
-        return dx, dw, dout.astype(np.int64).sum(axis=0).astype(dout.dtype)
+    def db(self, dout):
+        return dout.astype(np.int64).sum(axis=0).astype(dout.dtype)
 
 
 above_64 = size("x", 0, "batch > 64", lambda n: n > 64)
 
 
-@fault(
-    "db",
-    of_dtype("bfloat16") & above_64,
-    needs="LP",
-    source="H91 pytorch#68048",
-    sometimes="identities linearity relations",
-)
+@fault("db", of_dtype("bfloat16") & above_64, source="H91 pytorch#68048")
 class sums_the_bias_gradient_in_bfloat16(Rounded):
     """db is rounded to bfloat16 after every sample, and sticks at 256."""
 
@@ -330,7 +265,7 @@ class sums_the_bias_gradient_in_bfloat16(Rounded):
         return dx, dw, dout.sum(axis=0)
 
 
-@fault("dw", of_dtype("bfloat16") & above_64, needs="LP", source="own: H175 Liger-Kernel PR#950 in a linear layer")
+@fault("dw", of_dtype("bfloat16") & above_64, source="own: H175 Liger-Kernel PR#950 in a linear layer")
 class adds_blocks_of_rows_in_bfloat16(Rounded):
     """dw is summed in float32 over blocks of 64 rows, whose sums are added in bfloat16."""
 

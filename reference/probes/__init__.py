@@ -1,0 +1,1 @@
+"""Causes of failures that only one layer can have, each shown by calling the implementation again."""
