@@ -313,7 +313,7 @@ def ratios(where: Reference, case: Case, tensors: Tensors) -> dict[str, float]:
     right = where.expected(case)
     found = {}
     for name, expected in right.tensors.items():
-        bound = right.bounds[name]
+        bound = right.tolerances[name]
         if bound is None:
             continue
         # Right code rounds its result to the dtype that the contract asks for.
@@ -463,7 +463,7 @@ def fault_side(seeds: int, dtypes: tuple[str, ...] = DTYPES) -> Faults:
             for layer, tensor, sizes, terms in SUMS:
                 where = reference(layer, 2 if layer == "linear" else 1, dtype)
                 case = built(where, sizes(SHORT[dtype]), lambda _, shape: generator.standard_normal(shape))  # noqa: B023
-                bound = where.expected(case).bounds[tensor]
+                bound = where.expected(case).tolerances[tensor]
                 assert bound is not None
                 add(layer, tensor, "a term left out", dtype, abs(smallest(terms(case))) / float(np.ravel(bound)[0]))
             for fault, tensor, value in normalization_faults(dtype, generator):
@@ -520,7 +520,7 @@ def normalization_faults(dtype: str, generator: np.random.Generator) -> Iterator
     def shown(case: Case, *tensors: str, **fault: Any) -> Iterator[tuple[str, float]]:
         right, wrong = where.expected(case), normalized(case, **fault)
         for tensor in tensors:
-            bound = right.bounds[tensor]
+            bound = right.tolerances[tensor]
             yield tensor, 0.0 if bound is None else ratio(wrong[tensor] - right.tensors[tensor], bound)
 
     long = drawn_for(SHORT[dtype], 1e-3)
@@ -569,7 +569,7 @@ def zeros_side(count: int, dtypes: tuple[str, ...] = DTYPES) -> dict[tuple[str, 
             for case in drawn(where, count, 7):
                 right = where.expected(case)
                 for tensor, expected in right.tensors.items():
-                    bound = right.bounds[tensor]
+                    bound = right.tolerances[tensor]
                     if bound is None or not expected.any():
                         continue
                     noticed, judged = found.get((layer, tensor, dtype), (0, 0))

@@ -27,31 +27,35 @@ def homogeneous(case: Case) -> Case:
 
 
 def identities(
-    case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float], bias_axis: int
+    case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float], bias_axis: int
 ) -> Iterator[Identity]:
     """<out, dout> = <x, dx> = <w, dw>, and db = sum of dout over all axes but the channels', which is `bias_axis`."""
     pairs = {"out": "dout", "dx": "x", "dw": "w"}
-    products = {t: (tensors[t], case.array(a), slack[t]) for t, a in pairs.items() if t in tensors and t in slack}
+    products = {
+        t: (tensors[t], case.array(a), tolerances[t]) for t, a in pairs.items() if t in tensors and t in tolerances
+    }
     first = next(iter(products), None)
     for tensor in list(products)[1:]:
         assert first is not None
-        (left, left_room), (right, right_room) = _inner(*products[tensor]), _inner(*products[first])
+        (left, left_tolerance), (right, right_tolerance) = _inner(*products[tensor]), _inner(*products[first])
         claim, equals = f"<{pairs[tensor]}, {tensor}>", f"<{first}, {pairs[first]}>"
-        yield Identity(tensor, claim, equals, left, right, np.asarray(left_room + right_room))
-    if "db" in tensors and "db" in slack:
+        yield Identity(tensor, claim, equals, left, right, np.asarray(left_tolerance + right_tolerance))
+    if "db" in tensors and "db" in tolerances:
         dout = case.array("dout")
         axes = tuple([k for k in range(dout.ndim) if k != bias_axis % dout.ndim])
         count = dout.size // max(1, dout.shape[bias_axis])
-        room = np.asarray(slack["db"]) + (ROUNDING * count * np.abs(dout).sum(axis=axes) if np.any(slack["db"]) else 0)
-        yield Identity("db", "db", "sum(dout)", tensors["db"], dout.sum(axis=axes), np.asarray(room))
+        tolerance = np.asarray(tolerances["db"]) + (
+            ROUNDING * count * np.abs(dout).sum(axis=axes) if np.any(tolerances["db"]) else 0
+        )
+        yield Identity("db", "db", "sum(dout)", tensors["db"], dout.sum(axis=axes), np.asarray(tolerance))
 
 
-def _inner(result: Array, other: Array, slack: Array | float) -> tuple[Array, float]:
+def _inner(result: Array, other: Array, tolerance: Array | float) -> tuple[Array, float]:
     """The inner product of two arrays in float64, and how far it may be off."""
     products = result * other
-    room = float((np.asarray(slack) * np.abs(other)).sum())
-    return np.asarray(products.sum()), room + (
-        ROUNDING * products.size * float(np.abs(products).sum()) if room else 0.0
+    total = float((np.asarray(tolerance) * np.abs(other)).sum())
+    return np.asarray(products.sum()), total + (
+        ROUNDING * products.size * float(np.abs(products).sum()) if total else 0.0
     )
 
 

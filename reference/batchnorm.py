@@ -402,10 +402,10 @@ class BatchNorm(Layer):
             tensors["dbeta"] = dbeta
         return {"out": out, "dx": dx, **tensors}
 
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """Rounding errors carried through the formulas, see `conditioning`."""
         wide = space.settings["parameters"] == "float32" and space.precision.low
-        return conditioning.bounds(case, expected, wide_parameters=wide)
+        return conditioning.tolerances(case, expected, wide_parameters=wide)
 
     def program(self, case: Case) -> Program:
         """x and dout as (C, m), padded; a mask says which elements are there."""
@@ -481,10 +481,10 @@ class BatchNorm(Layer):
         return (out, *updated, *pullback(dout))
 
     def identities(
-        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+        self, case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]
     ) -> Iterator[Identity]:
         """In training, for every channel: sum(dx) = 0, sum(dx xhat) = gamma dgamma eps / (var + eps)^(3/2)."""
-        return algebra.identities(case, tensors, slack)
+        return algebra.identities(case, tensors, tolerances)
 
     def extremes(self, space: Space) -> Iterator[Case]:
         """A mean of many standard deviations, and no variance at all."""

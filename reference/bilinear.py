@@ -101,7 +101,7 @@ def fill(configuration: Configuration, tape: Tape, precision: Precision, dtypes:
     return Case(configuration, precision.name, rounded(arrays, dtypes), integers=integers or None)
 
 
-def bounds(
+def tolerances(
     case: Case,
     expected: Mapping[str, Array],
     terms: Mapping[str, int],

@@ -25,26 +25,26 @@ _DOUT = np.array([1, -2, 3, -1, 2, 4, -3], dtype=np.float64)
 _GAMMA, _BETA = np.array([2.0, -1.5, 0.75]), np.array([1.0, -3.0, 0.5])
 
 
-def identities(case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]) -> Iterator[Identity]:
+def identities(case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]) -> Iterator[Identity]:
     """The two above, for every channel; none in eval, where the statistics are constants."""
-    if not case.options["training"] or "dx" not in tensors or "dx" not in slack:
+    if not case.options["training"] or "dx" not in tensors or "dx" not in tolerances:
         return
     x, dout, gamma, dx = case.array("x"), case.array("dout"), case.wide.get("gamma"), tensors["dx"]
     axes, column = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
     eps, m = case.options["eps"], x.size // x.shape[1]
-    room = np.broadcast_to(np.asarray(slack["dx"]), dx.shape)
+    tolerance = np.broadcast_to(np.asarray(tolerances["dx"]), dx.shape)
     nothing = np.zeros(x.shape[1])
     own = ROUNDING * m * np.abs(dx).sum(axis=axes)
-    yield Identity("dx", "sum(dx)", "", dx.sum(axis=axes), nothing, room.sum(axis=axes) + own)
+    yield Identity("dx", "sum(dx)", "", dx.sum(axis=axes), nothing, tolerance.sum(axis=axes) + own)
 
     centred = x - x.mean(axis=axes).reshape(column)
     var = np.square(centred).mean(axis=axes)
     scale = 1 / np.sqrt(var + eps)
     xhat = centred * scale.reshape(column)
     factor = (np.ones(x.shape[1]) if gamma is None else gamma) * eps * scale**3
-    dgamma, dgamma_room = (dout * xhat).sum(axis=axes), np.zeros(x.shape[1])
-    if "dgamma" in tensors and "dgamma" in slack:
-        dgamma, dgamma_room = tensors["dgamma"], np.broadcast_to(np.asarray(slack["dgamma"]), dgamma.shape)
+    dgamma, dgamma_tolerance = (dout * xhat).sum(axis=axes), np.zeros(x.shape[1])
+    if "dgamma" in tensors and "dgamma" in tolerances:
+        dgamma, dgamma_tolerance = tensors["dgamma"], np.broadcast_to(np.asarray(tolerances["dgamma"]), dgamma.shape)
     left, right = (dx * xhat).sum(axis=axes), factor * dgamma
     # xhat is computed here, from x: the error of its mean grows with |mean| / std.
     offset = np.abs(x).max(axis=axes) * scale
@@ -57,8 +57,8 @@ def identities(case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Arr
             + np.abs(factor) * np.abs(dout).sum(axis=axes) * (1 + offset)
         )
     )
-    allowed = (room * np.abs(xhat)).sum(axis=axes) + np.abs(factor) * dgamma_room + own
-    yield Identity("dx", "sum(dx xhat)", "gamma dgamma eps / (var + eps)^(3/2)", left, right, allowed)
+    total = (tolerance * np.abs(xhat)).sum(axis=axes) + np.abs(factor) * dgamma_tolerance + own
+    yield Identity("dx", "sum(dx xhat)", "gamma dgamma eps / (var + eps)^(3/2)", left, right, total)
 
 
 def extremes(layer: Layer, space: Space) -> Iterator[Case]:

@@ -33,7 +33,7 @@ def gamma(terms: int, precision: Precision) -> float:
     return count * precision.accumulator / (1 - count * precision.accumulator)
 
 
-def bounds(case: Case, expected: Mapping[str, Array], *, wide_parameters: bool) -> dict[str, Array | float | None]:
+def tolerances(case: Case, expected: Mapping[str, Array], *, wide_parameters: bool) -> dict[str, Array | float | None]:
     """The bound of every tensor in `expected`, the reference's results: of its shape; None: not judged.
 
     `wide_parameters`: gamma, beta and the statistics are float32 beside an x of 16 bits, and right code does not round

@@ -473,7 +473,7 @@ class Conv(Layer):
         tensors["dx"] = padded_dx if plain else fold(padded_dx, source, x.shape, options)
         return {"out": result, **tensors}
 
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """Sums of C' taps and the bias for out, at most O / groups taps for dx, N pixels for dw and db."""
         w, dout = case.configuration.shape("w"), case.configuration.shape("dout")
         taps, pixels = prod(w[2:]), dout[0] * prod(dout[2:])
@@ -486,7 +486,7 @@ class Conv(Layer):
             "dw": pixels,
             "db": pixels,
         }
-        return bilinear.bounds(case, expected, counts, self.evaluate, bias_axis=1, exact=space.exact)
+        return bilinear.tolerances(case, expected, counts, self.evaluate, bias_axis=1, exact=space.exact)
 
     def program(self, case: Case) -> Program:
         """Flat arrays, and for every output pixel and tap the index of what they read; a zero behind x's and w's end
@@ -545,10 +545,10 @@ class Conv(Layer):
         return algebra.homogeneous(case)
 
     def identities(
-        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+        self, case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]
     ) -> Iterator[Identity]:
         """<out, dout> = <x, dx> = <w, dw>; db is the sum of dout."""
-        return algebra.identities(case, tensors, slack, 1)
+        return algebra.identities(case, tensors, tolerances, 1)
 
     def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
         """The batch split; the padding put around x beforehand; groups as one dense layer; a 1x1 kernel as linear."""

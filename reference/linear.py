@@ -175,12 +175,12 @@ class Linear(Layer):
             tensors["db"] = upstream.sum(axis=0)
         return {"out": out.reshape(dout.shape), **tensors}
 
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """Sums of D terms and the bias for out, of C for dx, of all rows for dw and db."""
         inputs, outputs = case.configuration.shape("w")
         rows = prod(case.configuration.shape("x")[:-1])
         counts = {"out": inputs + 1, "dx": outputs, "dw": rows, "db": rows}
-        return bilinear.bounds(case, expected, counts, self.evaluate, bias_axis=-1, exact=space.exact)
+        return bilinear.tolerances(case, expected, counts, self.evaluate, bias_axis=-1, exact=space.exact)
 
     def program(self, case: Case) -> Program:
         """Matrices padded with zeros."""
@@ -218,10 +218,10 @@ class Linear(Layer):
         return algebra.homogeneous(case)
 
     def identities(
-        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+        self, case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]
     ) -> Iterator[Identity]:
         """<out, dout> = <x, dx> = <w, dw>; db is the sum of dout."""
-        return algebra.identities(case, tensors, slack, -1)
+        return algebra.identities(case, tensors, tolerances, -1)
 
     def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:
         """The batch split along its first axis."""

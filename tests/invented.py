@@ -141,7 +141,7 @@ class Scaling(Layer):
             tensors["total"] = total + (signal**2).sum(axis=0)
         return tensors
 
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         magnitudes = {name: None if a is None else np.abs(a) for name, a in case.wide.items()}
         sums = self.evaluate(Case(case.configuration, "float64", magnitudes))
         if case.integral and all(float(a.max(initial=0.0)) <= 2.0**case.precision.digits for a in sums.values()):

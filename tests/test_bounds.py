@@ -84,10 +84,10 @@ def test_small_integers_are_judged_exactly_and_only_they() -> None:
         reference = Reference(LAYER[layer], space(layer, rank, "float32"))
         loose = Reference(LAYER[layer], replace(reference.space, exact=False))
         for _, case in cases(layer, rank, 100, "float32", seed=9):
-            bounds = reference.expected(case).bounds.values()
-            assert all(isinstance(bound, float) for bound in bounds) == case.integral
+            tolerances = reference.expected(case).tolerances.values()
+            assert all(isinstance(bound, float) for bound in tolerances) == case.integral
             right = loose.expected(case)
-            assert all(np.min(right.bounds[t]) > 0 for t in ("out", "dx", "dw") if np.any(right.tensors[t]))
+            assert all(np.min(right.tolerances[t]) > 0 for t in ("out", "dx", "dw") if np.any(right.tensors[t]))
 
 
 def normal(dtype: str, parameters: str = "same", **options: int) -> tuple[Reference, Case]:
@@ -108,10 +108,10 @@ def with_integral_dout(reference: Reference, case: Case) -> Case:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dbeta_of_integers_is_exact_unless_they_are_not_to_be_relied_upon(dtype: str) -> None:
     reference, case = normal(dtype)
-    assert np.min(reference.expected(case).bounds["dbeta"]) > 0
+    assert np.min(reference.expected(case).tolerances["dbeta"]) > 0
     case = with_integral_dout(reference, case)
-    assert reference.expected(case).bounds["dbeta"] == 0.0
-    assert np.min(reference.expected(replace(case, integers=False)).bounds["dbeta"]) > 0
+    assert reference.expected(case).tolerances["dbeta"] == 0.0
+    assert np.min(reference.expected(replace(case, integers=False)).tolerances["dbeta"]) > 0
     assert np.min(reference.rounding(case)["dbeta"]) > 0
 
 
@@ -119,12 +119,12 @@ def test_dbeta_of_integers_is_exact_unless_they_are_not_to_be_relied_upon(dtype:
 def test_statistics_in_float32_beside_16_bits_are_judged_as_float32(dtype: str) -> None:
     for tensor in ("running_mean", "running_var"):
         same, wide = (
-            float(np.max(reference.expected(case).bounds[tensor]))
+            float(np.max(reference.expected(case).tolerances[tensor]))
             for reference, case in (normal(dtype), normal(dtype, "float32"))
         )
         assert 0 < wide < same / 50
     narrow, kept = (
-        reference.expected(case).bounds["out"] for reference, case in (normal(dtype), normal(dtype, "float32"))
+        reference.expected(case).tolerances["out"] for reference, case in (normal(dtype), normal(dtype, "float32"))
     )
     assert (kept < narrow).all()
 
@@ -132,8 +132,8 @@ def test_statistics_in_float32_beside_16_bits_are_judged_as_float32(dtype: str) 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_in_eval_the_statistics_must_be_those_that_were_passed(dtype: str) -> None:
     reference, case = normal(dtype, training=0)
-    bounds = reference.expected(case).bounds
-    assert (bounds["running_mean"], bounds["running_var"]) == (0.0, 0.0)
+    tolerances = reference.expected(case).tolerances
+    assert (tolerances["running_mean"], tolerances["running_var"]) == (0.0, 0.0)
 
 
 def constant(dtype: str, value: float, eps: int) -> tuple[Reference, Case]:
@@ -149,9 +149,9 @@ def test_constant_channels_that_right_code_cannot_normalize_are_not_judged(dtype
     reference, _ = constant(dtype, 1000.1, 0)
     eps = tolerance.eps_of(reference)
     reference, hard = constant(dtype, 1000.1, eps.index(min(eps)))
-    assert (reference.expected(hard).bounds["out"] is None) == (dtype == "float32")
+    assert (reference.expected(hard).tolerances["out"] is None) == (dtype == "float32")
     reference, easy = constant(dtype, 0.7, eps.index(1.0))
-    assert reference.expected(easy).bounds["out"] is not None
+    assert reference.expected(easy).tolerances["out"] is not None
     for case in (hard, easy):
         for who, compute in tolerance.implementations("batchnorm", dtype).items():
             tensors = compute(case)
@@ -165,7 +165,7 @@ def test_a_gamma_and_a_dout_of_zero_are_judged(dtype: str) -> None:
     nothing = {**case.arrays, **{n: np.zeros_like(case.arrays[n]) for n in ("gamma", "beta", "dout")}}
     right = reference.expected(case.with_arrays(nothing))
     for tensor, expected in right.tensors.items():
-        assert right.bounds[tensor] is not None, tensor
+        assert right.tolerances[tensor] is not None, tensor
         if "running" not in tensor:
-            assert compare(tensor, expected, expected, right.bounds[tensor], np.dtype(float)) is None
-            assert compare(tensor, expected + 1e-6, expected, right.bounds[tensor], np.dtype(float)) is not None
+            assert compare(tensor, expected, expected, right.tolerances[tensor], np.dtype(float)) is None
+            assert compare(tensor, expected + 1e-6, expected, right.tolerances[tensor], np.dtype(float)) is not None

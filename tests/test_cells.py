@@ -52,7 +52,7 @@ def judged(page: Layer, spaces: list[Space], profile: str) -> Counter[tuple[str,
     for own in spaces:
         reference = Reference(page, own)
         for case in (*swept(page, own, PROFILES[profile]), *drawn(page, own, PROFILES[profile].examples, 0)):
-            if reference.expected(case).bounds["out"] is not None:
+            if reference.expected(case).tolerances["out"] is not None:
                 configuration = case.configuration
                 if configuration not in found:
                     found[configuration] = cells_of(page, configuration)

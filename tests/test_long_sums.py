@@ -214,7 +214,7 @@ def test_long_sums_are_judged_for_every_tensor_and_finite(layer: str, rank: int,
     for case in found:
         right = reference.expected(case)
         assert reference.layer.has_meaning(case)
-        assert [tensor for tensor, bound in right.bounds.items() if bound is None] == []
+        assert [tensor for tensor, bound in right.tolerances.items() if bound is None] == []
         assert all(np.isfinite(a.astype(own.precision.dtype)).all() for a in right.tensors.values())
     places = {name for case in found for name, size in case.configuration.parameters.items() if size >= 300}
     others = {"linear": {"inputs", "outputs"}, "conv": {"channels", "filters"}, "batchnorm": set()}[layer]

@@ -102,7 +102,7 @@ def echoes(kind: str = "value", check: str = "dsignal", **facts: Any) -> Report:
     reference: Any = SimpleNamespace(
         layer=layer,
         space=SimpleNamespace(signature=signature, settings={}),
-        expected=lambda case: SimpleNamespace(bounds={"dsignal": np.full((2, 3), 1e-9)}),
+        expected=lambda case: SimpleNamespace(tolerances={"dsignal": np.full((2, 3), 1e-9)}),
     )
     expected = np.ones((2, 3))
     got = np.where([[True, False, True], [True, True, True]], expected, np.nan)

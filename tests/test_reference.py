@@ -26,7 +26,7 @@ def differences(case: Case, reference: Reference, tensors: dict) -> list[str]:
     right = reference.expected(case)
     found = []
     for name, got in tensors.items():
-        bound = right.bounds.get(name)
+        bound = right.tolerances.get(name)
         if bound is not None and name in right.tensors:
             wrong = compare(name, np.asarray(got), right.tensors[name], bound, np.asarray(got).dtype)
             found += [wrong.message] if wrong else []
@@ -51,7 +51,7 @@ def test_a_disagreement_is_noticed(layer: str, rank: int, monkeypatch: pytest.Mo
         return {**tensors, "dx": tensors["dx"] + 1}
 
     monkeypatch.setattr(page, "evaluate", shifted)
-    case = next(case for _, case in cases(layer, rank, 20) if reference.expected(case).bounds["dx"] is not None)
+    case = next(case for _, case in cases(layer, rank, 20) if reference.expected(case).tolerances["dx"] is not None)
     with pytest.raises(ReferencesDisagree, match="two references disagree"):
         reference.confirm(case)
 

@@ -799,8 +799,8 @@ def test_conv_steps_counts_the_innermost_loop() -> None:
 
         __hash__ = int.__hash__
 
-    def counting_range(*bounds: int) -> Iterator[int]:
-        return map(Counted, range(*bounds))
+    def counting_range(*tolerances: int) -> Iterator[int]:
+        return map(Counted, range(*tolerances))
 
     for case in conv_cases(seed=50, count=24, most_steps=800):
         asked = 0

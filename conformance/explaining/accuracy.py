@@ -32,8 +32,8 @@ def _as_float32(check: str, case: Case, reference: Reference, found: Discrepancy
     tensors, shorter = reference.expected(case).tensors, replace(reference.space, dtype="float32")
     if check not in tensors:
         return False
-    bound = reference.layer.bounds(replace(case, dtype="float32", integers=False), tensors, shorter)[check]
-    if bound is None:
+    tolerance = reference.layer.tolerances(replace(case, dtype="float32", integers=False), tensors, shorter)[check]
+    if tolerance is None:
         return False
-    tolerance = candidate.in_layout(check, np.broadcast_to(np.asarray(bound), tensors[check].shape))
-    return bool((np.abs(found.got - found.expected) <= ROUNDINGS * tolerance).all())
+    spread = candidate.in_layout(check, np.broadcast_to(np.asarray(tolerance), tensors[check].shape))
+    return bool((np.abs(found.got - found.expected) <= ROUNDINGS * spread).all())

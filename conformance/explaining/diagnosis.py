@@ -149,8 +149,8 @@ def _rounded_alike(evidence: Evidence, inexact: Mapping[str, Inexact]) -> list[s
         own = inexact.get(found.tensor or "")
         if own is None or not error_of(FailedCase(case, reference, found)) <= min(SLIGHT, AMPLIFIED * own.error):
             return []
-        bound = reference.expected(case).bounds.get(found.tensor or "")
-        if bound is None or not np.any(bound):
+        right_tolerance = reference.expected(case).tolerances.get(found.tensor or "")
+        if right_tolerance is None or not np.any(right_tolerance):
             return []  # nothing rounds in it
         said.append(own.sentence)
     return said
@@ -216,8 +216,8 @@ def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) ->
         found = (results(evidence.candidate, case) or {}).get(tensor)
         if found is not None:
             got = evidence.candidate.in_reference(tensor, found) if found.ndim == right[tensor].ndim else found
-            room = tolerance_of_wrong(tensor, np.where(np.isfinite(got), got, 0.0), case, reference)
-            left = [mistake for mistake, one in zip(left, said, strict=True) if _same(one, got, room)]
+            tolerance = tolerance_of_wrong(tensor, np.where(np.isfinite(got), got, 0.0), case, reference)
+            left = [mistake for mistake, one in zip(left, said, strict=True) if _same(one, got, tolerance)]
     return left
 
 
@@ -229,8 +229,8 @@ def _spoken_of(mistakes: Sequence[Mistake], evidence: Evidence) -> Sequence[Mist
     return [mistake for mistake in mistakes if not words.search(mistake.sentence)]
 
 
-def _same(one: Array, other: Array, room: float) -> bool:
-    return one.shape == other.shape and _alike(one, other, room)
+def _same(one: Array, other: Array, tolerance: float) -> bool:
+    return one.shape == other.shape and _alike(one, other, tolerance)
 
 
 def _nearby(smallest: Case, reference: Reference) -> Iterator[Case]:
@@ -260,13 +260,13 @@ class _Wrong:
     tensor: str
     got: Array
     right: Results
-    room: float
+    tolerance: float
 
     def nearness(self, mistake: Mistake) -> _Nearness | None:
         """None where the mistake does not give this result, or gives the right one."""
         given = _given(mistake, self.case, self.right)
         result = None if given is None else given.get(self.tensor)
-        if result is None or result.shape != self.got.shape or not _alike(result, self.got, self.room):
+        if result is None or result.shape != self.got.shape or not _alike(result, self.got, self.tolerance):
             return None
         right = self.right[self.tensor]
         if right.shape != result.shape or not (np.isfinite(result) == np.isfinite(right)).all():
@@ -276,7 +276,7 @@ class _Wrong:
         if difference == 0:
             return None
         left = float(np.abs(result - self.got)[both].max(initial=0.0))
-        return _Nearness(difference > CLEARLY * self.room, difference > NEARER * left)
+        return _Nearness(difference > CLEARLY * self.tolerance, difference > NEARER * left)
 
 
 def _wrong(failing: FailedCase, evidence: Evidence) -> _Wrong | None:
@@ -298,14 +298,14 @@ def _gives_right(mistake: Mistake, evidence: Evidence, case: Case, reference: Re
     given = _given(mistake, case, right.tensors)
     tensor = evidence.tensor
     result = None if given is None else given.get(tensor)
-    bound = right.bounds.get(tensor)
-    if result is None or bound is None:
+    right_tolerance = right.tolerances.get(tensor)
+    if result is None or right_tolerance is None:
         return True
     expected = right.tensors[tensor]
     if result.shape != expected.shape:
         return False
-    room = np.asarray(bound) + tolerance_of_wrong(tensor, np.zeros(()), case, reference)
-    return bool((np.abs(result - expected) <= room).all())
+    tolerance = np.asarray(right_tolerance) + tolerance_of_wrong(tensor, np.zeros(()), case, reference)
+    return bool((np.abs(result - expected) <= tolerance).all())
 
 
 def _given(mistake: Mistake, case: Case, right: Results) -> Results | None:
@@ -313,11 +313,11 @@ def _given(mistake: Mistake, case: Case, right: Results) -> Results | None:
         return mistake.gives(case, right)
 
 
-def _alike(result: Array, got: Array, room: float) -> bool:
+def _alike(result: Array, got: Array, tolerance: float) -> bool:
     both = np.isfinite(result) & np.isfinite(got)
     if not bool((np.isfinite(result) == np.isfinite(got)).all()):
         return False
-    return bool((np.abs(result - got)[both] <= room).all())
+    return bool((np.abs(result - got)[both] <= tolerance).all())
 
 
 def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, Mistake]]:
@@ -347,10 +347,10 @@ def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
         if judged.got is None or found.got is None or judged.got.shape != found.got.shape:
             return False
         tensor = found.tensor if found.tensor in reference.expected(case).tensors else None
-        room = ALIKE * float(np.abs(found.got).max(initial=0.0)) + own_rounding(found.got, case)
+        tolerance = ALIKE * float(np.abs(found.got).max(initial=0.0)) + own_rounding(found.got, case)
         if tensor is not None and case.precision.low:
-            room = max(room, tolerance_of_wrong(tensor, found.got, case, reference))
-        if not _alike(judged.got, found.got, room):
+            tolerance = max(tolerance, tolerance_of_wrong(tensor, found.got, case, reference))
+        if not _alike(judged.got, found.got, tolerance):
             return False
     for case, reference in _sample(evidence.passing, MOST_INCIDENTS):
         if isinstance(

@@ -40,8 +40,8 @@ class _Error:
         assert found.got is not None
         assert found.expected is not None
         self.got, self.expected = (candidate.in_reference(tensor, a) for a in (found.got, found.expected))
-        bound = reference.expected(case).bounds.get(tensor)
-        tolerance = 0.0 if bound is None else bound
+        tolerance = reference.expected(case).tolerances.get(tensor)
+        tolerance = 0.0 if tolerance is None else tolerance
         self.wrong = ~(np.abs(self.got - self.expected) <= tolerance) & (self.got != self.expected)
         self.coordinates = reference.layer.coordinates(tensor, case)
 

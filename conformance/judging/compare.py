@@ -14,15 +14,15 @@ def compare(
     tensor: str,
     got: Array | Problem,
     expected: Array,
-    bound: Array | float,
+    tolerance: Array | float,
     dtype: Any,
     *,
     must: str = "must be",
     kind: Kind = "value",
 ) -> Discrepancy | None:
-    """None if the result has the expected shape and dtype and every element is within the bound of the expected one.
+    """None if the result has the expected shape and dtype, and every element is within the tolerance of its right value.
 
-    `bound` is absolute, an array of the expected shape or one number. NaN and infinity are `nonfinite` where the
+    `tolerance` is absolute, an array of the expected shape or one number. NaN and infinity are `nonfinite` where the
     expected number is finite.
     """
     if isinstance(got, Problem):
@@ -35,9 +35,9 @@ def compare(
         return Discrepancy("dtype", tensor, sentence, expected, _plain(got))
     wide = got if got.dtype == np.float64 else got.astype(np.float64)
     difference = np.abs(wide - expected)
-    if bool((difference <= bound).all()):
+    if bool((difference <= tolerance).all()):
         return None
-    wrong = ~(difference <= bound) & ~(np.isnan(wide) & np.isnan(expected)) & (wide != expected)
+    wrong = ~(difference <= tolerance) & ~(np.isnan(wide) & np.isnan(expected)) & (wide != expected)
     if not wrong.any():
         return None
     broken = wrong & ~np.isfinite(wide) & np.isfinite(expected)

@@ -18,10 +18,10 @@ class ReferencesDisagree(Exception):
 
 @dataclass(frozen=True)
 class Expected:
-    """Every tensor that is right, with the bound of right code's error; None: not judged."""
+    """Every tensor that is right, with the tolerance of right code's error; None: not judged."""
 
     tensors: Mapping[str, Array]
-    bounds: Mapping[str, Array | float | None]
+    tolerances: Mapping[str, Array | float | None]
 
 
 class Reference:
@@ -39,13 +39,13 @@ class Reference:
         found = self._right.get(case)
         if found is None:
             tensors = self.layer.evaluate(case)
-            found = Expected(tensors, self.layer.bounds(case, tensors, self.space))
+            found = Expected(tensors, self.layer.tolerances(case, tensors, self.space))
             self._right[case] = found
         return found
 
     def rounding(self, case: Case) -> Mapping[str, Array | float | None]:
         """The bounds that hold even where a result's sums are not those of integers: none is 0.0 for being exact."""
-        return self.layer.bounds(replace(case, integers=False), self.expected(case).tensors, self.space)
+        return self.layer.tolerances(replace(case, integers=False), self.expected(case).tensors, self.space)
 
     def dtype(self, tensor: str) -> object:
         """The dtype that a result must have: the first array's for out, for a gradient its array's."""
@@ -60,10 +60,10 @@ class Reference:
         right = self.expected(case)
         other = oracle.tensors(self.layer, case)
         for tensor, expected in right.tensors.items():
-            bound = right.bounds[tensor]
-            if bound is None:
+            tolerance = right.tolerances[tensor]
+            if tolerance is None:
                 continue
-            found = compare(tensor, other[tensor], expected, bound, other[tensor].dtype)
+            found = compare(tensor, other[tensor], expected, tolerance, other[tensor].dtype)
             if found is not None:
                 raise ReferencesDisagree(
                     f"Backproof's two references disagree, so this case judges nobody: {found.message} "

@@ -99,8 +99,8 @@ def _failure(
     expected, got = (None if a is None else a.astype(np.float64) for a in (discrepancy.expected, discrepancy.got))
     wrong = None
     if expected is not None and got is not None and discrepancy.kind not in WITHOUT_ARRAYS:
-        bound = _bound(found, property_, expected, orders.get(compared))
-        wrong = wrong_entries(expected, got, bound, PRECISIONS[item.dtype].roundoff)
+        tolerance = _bound(found, property_, expected, orders.get(compared))
+        wrong = wrong_entries(expected, got, tolerance, PRECISIONS[item.dtype].roundoff)
     return Failure(
         kind=discrepancy.kind,
         tensor=discrepancy.tensor,
@@ -164,10 +164,10 @@ def _bound(
     against_reference = property_.judges_results or property_.is_listed
     if tensor is None or not against_reference or found.discrepancy.kind == "state":
         return None
-    bound = found.reference.expected(found.case).bounds.get(tensor)
-    if bound is None or isinstance(bound, float):
-        return bound
-    seen = _ordered(bound, order if bound.ndim == expected.ndim else None)
+    tolerance = found.reference.expected(found.case).tolerances.get(tensor)
+    if tolerance is None or isinstance(tolerance, float):
+        return tolerance
+    seen = _ordered(tolerance, order if tolerance.ndim == expected.ndim else None)
     return seen if seen.shape == expected.shape else None
 
 

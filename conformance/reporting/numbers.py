@@ -13,7 +13,7 @@ MINUS = "\N{MINUS SIGN}"
 DIGITS = (6, 9, 12, 17)
 #: Integers up to this one are written out.
 LARGEST = 10**9
-#: Without a bound, so many roundings of the largest entry are no error.
+#: Without a tolerance, so many roundings of the largest entry are no error.
 ROUNDINGS = 16
 
 
@@ -35,13 +35,13 @@ def telling_digits(expected: Sequence[float], got: Sequence[float]) -> int:
     return next((d for d in DIGITS if all(number(e, d) != number(g, d) for e, g in pairs)), DIGITS[-1])
 
 
-def wrong_entries(expected: Array, got: Array, bound: Array | float | None, roundoff: float) -> Array | None:
-    """Which entries are wrong: further off than the bound, or, without one, than rounding; None: the shapes differ."""
+def wrong_entries(expected: Array, got: Array, tolerance: Array | float | None, roundoff: float) -> Array | None:
+    """Which entries are wrong: further off than the tolerance or, without one, than rounding. None: shapes differ."""
     if expected.shape != got.shape:
         return None
-    if bound is None:
-        bound = ROUNDINGS * roundoff * float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
+    if tolerance is None:
+        tolerance = ROUNDINGS * roundoff * float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
     with np.errstate(all="ignore"):
         differ: Array = np.asarray((got != expected) & ~(np.isnan(got) & np.isnan(expected)))
-        far: Array = np.asarray(differ & ~(np.abs(got - expected) <= bound))
+        far: Array = np.asarray(differ & ~(np.abs(got - expected) <= tolerance))
     return far if far.any() else differ

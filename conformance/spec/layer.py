@@ -69,7 +69,7 @@ class Program:
 class Identity:
     """What holds between a layer's own results, with no reference: `claim` (of `tensor`) must be `equals`.
 
-    `left` and `right` are what the candidate's results give for the two sides; `allowed` bounds how far apart right
+    `left` and `right` are what the candidate's results give for the two sides; `tolerance` bounds how far apart right
     code has them.
     """
 
@@ -78,7 +78,7 @@ class Identity:
     equals: str
     left: Array
     right: Array
-    allowed: Array
+    tolerance: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class Layer(ABC):
         """The reference in NumPy: every tensor in float64; gradients of arrays that are None are left out."""
 
     @abstractmethod
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         """For every tensor the largest error of right code, element by element; None: not judged in this case.
 
         0.0 where the case is exact: right code has no error, whatever the order of its sums.
@@ -224,9 +224,9 @@ class Layer(ABC):
         return case
 
     def identities(
-        self, case: Case, tensors: Mapping[str, Array], slack: Mapping[str, Array | float]
+        self, case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]
     ) -> Iterator[Identity]:
-        """What holds between a candidate's results of a homogeneous case; `slack` bounds the error of each."""
+        """What holds between a candidate's results of a homogeneous case; `tolerances` bounds the error of each."""
         return iter(())
 
     def relations(self, case: Case, space: Space, others: Mapping[str, Space]) -> Iterator[Relation]:

@@ -42,7 +42,7 @@ class Amplifier(Layer):
         signal, gain, dout = (case.array(name) for name in ("signal", "gain", "dout"))
         return {"out": signal * gain, "dsignal": dout * gain, "dgain": (dout * signal).sum(axis=0)}
 
-    def bounds(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
+    def tolerances(self, case: Case, expected: Mapping[str, Array], space: Space) -> dict[str, Array | float | None]:
         return dict.fromkeys(expected, 1e-12)
 
 

@@ -100,7 +100,7 @@ def _right_without_rounding(failing: FailingCase) -> bool:
     """Whether it is right in cases of the same shapes in which float32 does not round either."""
     reference, check, asked = failing.reference, failing.check, 0
     for case in reference.layer.fills(failing.case.configuration, reference.space):
-        if reference.expected(case).bounds.get(check) != 0.0 or not case.integral:
+        if reference.expected(case).tolerances.get(check) != 0.0 or not case.integral:
             continue
         found = results(failing.candidate, case)
         if found is None or check not in found or not is_right(failing, case, check, found[check]):

@@ -85,10 +85,12 @@ def is_right(failing: FailingCase, case: Case, tensor: str, result: Array) -> bo
     expected = right_of(failing, case, tensor)
     if expected is None or expected.shape != result.shape:
         return False
-    bound = failing.reference.expected(case).bounds.get(tensor)
-    if bound is None:
+    right_tolerance = failing.reference.expected(case).tolerances.get(tensor)
+    if right_tolerance is None:
         return False
-    tolerance = float(np.max(bound, initial=0.0)) + tolerance_of_wrong(tensor, np.zeros(()), case, failing.reference)
+    tolerance = float(np.max(right_tolerance, initial=0.0)) + tolerance_of_wrong(
+        tensor, np.zeros(()), case, failing.reference
+    )
     return bool((np.abs(result.astype(np.float64) - expected) <= tolerance).all())
 
 

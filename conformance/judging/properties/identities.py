@@ -38,7 +38,7 @@ class Identities(OneItem):
             judged = True
             must = f"must equal {identity.equals} =" if identity.equals else "must be"
             found = compare(
-                identity.claim, identity.left, identity.right, identity.allowed, np.dtype(np.float64), must=must
+                identity.claim, identity.left, identity.right, identity.tolerance, np.dtype(np.float64), must=must
             )
             if found is not None:
                 return replace(found, tensor=identity.tensor, way=_way(identity))
@@ -70,7 +70,7 @@ class Identities(OneItem):
         }
         writer.numbers(case)
         writer.comment(f"{identity.claim} must be {identity.equals or 'zero'}; how far off rounding alone may have it:")
-        writer.tolerance("tolerance", np.max(identity.allowed, initial=0.0))
+        writer.tolerance("tolerance", np.max(identity.tolerance, initial=0.0))
         texts = {}
         for name, (text, constants) in sums.items():
             for constant, array in constants.items():
@@ -96,12 +96,12 @@ def _way(identity: Identity) -> str:
 
 def _of_way(way: str, case: Case, reference: Reference, tensors: Mapping[str, Array]) -> Identity | None:
     """The identity that failed, of these results."""
-    bounds = reference.expected(case).bounds
-    tolerances = {tensor: bound for tensor in tensors if (bound := bounds[tensor]) is not None}
+    right = reference.expected(case).tolerances
+    tolerances = {tensor: each for tensor in tensors if (each := right[tensor]) is not None}
     return next((i for i in reference.layer.identities(case, tensors, tolerances) if _way(i) == way), None)
 
 
 def _right(case: Case, reference: Reference, absent: int) -> dict[str, Array]:
     """What is right, without the first so many tensors: results that cannot be read stay out of the identities."""
     right = reference.expected(case)
-    return {t: right.tensors[t] for t in list(right.tensors)[absent:] if right.bounds[t] is not None}
+    return {t: right.tensors[t] for t in list(right.tensors)[absent:] if right.tolerances[t] is not None}

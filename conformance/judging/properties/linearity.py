@@ -58,7 +58,7 @@ class Linearity(OneItem):
                 tolerance_of(tensor, result[tensor], question, reference)
                 for question, result in ((one, first), (other, second))
             ]
-            if tolerances[0] is None or tolerances[1] is None or reference.expected(both).bounds[tensor] is None:
+            if tolerances[0] is None or tolerances[1] is None or reference.expected(both).tolerances[tensor] is None:
                 continue
             judged = True
             expected = a * first[tensor] + B * second[tensor]
@@ -84,8 +84,8 @@ class Linearity(OneItem):
         case, reference, candidate, tensor = writer.case, writer.reference, writer.candidate, writer.tensor
         a, u, v = _combination(case)
         one, other, both = (case.with_dout(dout) for dout in (u, v, a * u + B * v))
-        bounds = [reference.expected(question).bounds[tensor] for question in (both, one, other)]
-        tolerance = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, a, B), bounds, strict=True) if r is not None)
+        tolerances = [reference.expected(question).tolerances[tensor] for question in (both, one, other)]
+        tolerance = sum(abs(c) * np.asarray(r) for c, r in zip((1.0, a, B), tolerances, strict=True) if r is not None)
         if np.any(tolerance):
             first, second = (reference.expected(question).tensors[tensor] for question in (one, other))
             tolerance = tolerance + 2.0**-51 * (abs(a * first) + abs(B * second))

@@ -58,12 +58,12 @@ class Relations(OneItem):
             return False
         of_parts, its_reference = _of_parts(relation, candidate, reference)
         rights = [its_reference.expected(part) for part in relation.parts]
-        bounds = [
-            {tensor: np.broadcast_to(np.asarray(right.bounds[tensor], np.float64), right.tensors[tensor].shape)}
+        tolerances = [
+            {tensor: np.broadcast_to(np.asarray(right.tolerances[tensor], np.float64), right.tensors[tensor].shape)}
             for right in rights
         ]
-        bound = reference.expected(case).bounds[tensor]
-        tolerance = np.asarray(relation.join(bounds)[tensor]) + np.asarray(0.0 if bound is None else bound)
+        own = reference.expected(case).tolerances[tensor]
+        tolerance = np.asarray(relation.join(tolerances)[tensor]) + np.asarray(0.0 if own is None else own)
 
         def joined(parts: Sequence[Array]) -> Array:
             answers = [{tensor: of_parts.in_reference(tensor, part)} for part in parts]
@@ -88,11 +88,11 @@ class Relations(OneItem):
             writer.ask([tensor], prefix, of_parts)
         writer.lines += function
         writer.judge = [f"    whole = ask({writer.passes()}, dout)"]
-        own = writer.options(case.configuration)
+        given = writer.options(case.configuration)
         for k, (name, part) in enumerate(zip(names, relation.parts, strict=True), 1):
             passed = ", ".join(f"{array}_{k}" for array in (*writer.names(of_parts), "dout"))
             options = {} if prefix else writer.options(part.configuration)
-            changed = "".join(f", {o}={value!r}" for o, value in options.items() if value != own[o])
+            changed = "".join(f", {o}={value!r}" for o, value in options.items() if value != given[o])
             writer.judge.append(f'    {name} = {prefix}ask({passed}{changed}).astype("float64")')
         writer.judge += [
             f"    joined = {text}",

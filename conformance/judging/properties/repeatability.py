@@ -184,13 +184,13 @@ def _differ(
             return Discrepancy("state", tensor, f"The plain call is fine, but {where} {said}", way=where)
         if before.dtype == result.dtype and np.array_equal(before, result):
             continue
-        bound = reference.expected(case).bounds.get(tensor)
-        if bound is None:
+        tolerance = reference.expected(case).tolerances.get(tensor)
+        if tolerance is None:
             continue
-        allowed = candidate.in_layout(tensor, 2 * np.asarray(bound))
+        doubled = candidate.in_layout(tensor, 2 * np.asarray(tolerance))
         must = f"{where}, but the plain call gave"
         wide = before.astype(np.float64)
-        found = compare(tensor, result, wide, allowed, before.dtype, must=must, kind="state")
+        found = compare(tensor, result, wide, doubled, before.dtype, must=must, kind="state")
         if found is not None:
             return replace(found, kind="state", way=where)
     return None
@@ -199,11 +199,11 @@ def _differ(
 def _write_tolerance(writer: ScriptWriter, case: Case, name: str) -> None:
     """Twice what right code may be off: both answers may be."""
     tensor, reference = writer.tensor, writer.reference
-    bound = reference.expected(case).bounds.get(tensor) if tensor else None
-    if tensor and bound is None:
+    tolerance = reference.expected(case).tolerances.get(tensor) if tensor else None
+    if tensor and tolerance is None:
         writer.lines.append(f'{name} = float("inf")')
-    elif bound is not None:
-        doubled = 2 * np.asarray(bound)
+    elif tolerance is not None:
+        doubled = 2 * np.asarray(tolerance)
         writer.comment("How far apart rounding alone may have two answers.")
         writer.tolerance(name, writer.candidate.in_layout(tensor, doubled) if doubled.ndim else doubled)
 

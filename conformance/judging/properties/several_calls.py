@@ -64,7 +64,7 @@ def tolerance_of(tensor: str, result: Array, case: Case, reference: Reference) -
     tolerance of any entry.
     """
     right = reference.expected(case)
-    tolerance, expected = right.bounds[tensor], right.tensors[tensor]
+    tolerance, expected = right.tolerances[tensor], right.tensors[tensor]
     if tolerance is None:
         return None
     if bool((np.abs(result - expected) <= tolerance).all()):

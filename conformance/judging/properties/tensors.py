@@ -76,7 +76,7 @@ class Tensors(Property):
         if tensor in state and not reference.layer.updates_state(case):
             tolerance, expected = 0.0, case.array(tensor)
         else:
-            tolerance, expected = right.bounds[tensor], candidate.in_layout(tensor, right.tensors[tensor])
+            tolerance, expected = right.tolerances[tensor], candidate.in_layout(tensor, right.tensors[tensor])
         writer.numbers(case)
         writer.comment(f"What {tensor} must be, and how far off rounding alone may have it.")
         writer.array("expected", expected)
@@ -115,17 +115,22 @@ def _expected(gradient: str, case: Case) -> bool:
 def _judged(
     tensor: str, result: Array | Problem, right: Expected, reference: Reference, candidate: Candidate
 ) -> Status | Discrepancy:
-    bound = right.bounds[tensor]
-    if bound is None:
+    tolerance = right.tolerances[tensor]
+    if tolerance is None:
         return Status.UNJUDGED
-    if not isinstance(bound, float):
-        bound = candidate.in_layout(tensor, bound)
+    if not isinstance(tolerance, float):
+        tolerance = candidate.in_layout(tensor, tolerance)
     expected = candidate.in_layout(tensor, right.tensors[tensor])
-    found = compare(tensor, result, expected, bound, reference.dtype(tensor))
-    if found is None and not isinstance(bound, float) and expected.any() and bool((np.abs(expected) <= bound).all()):
+    found = compare(tensor, result, expected, tolerance, reference.dtype(tensor))
+    if (
+        found is None
+        and not isinstance(tolerance, float)
+        and expected.any()
+        and bool((np.abs(expected) <= tolerance).all())
+    ):
         # Nothing but zeros would be as right here: the case says nothing of the tensor.
         return Status.UNJUDGED
-    return found or Status.RIGHT
+    return Status.RIGHT
 
 
 def _kept(name: str, now: Array | None, held: Array, candidate: Candidate) -> Discrepancy | None:

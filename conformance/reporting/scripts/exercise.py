@@ -131,17 +131,17 @@ class Exercise:
         self, name: str, tolerance: Array | float, got: Array | None = None, expected: Array | None = None
     ) -> None:
         """Writes down how far off right code may be: one number, if it finds the same entries wrong."""
-        bound = np.asarray(tolerance, np.float64)
-        largest = _rounded_up(float(bound.max(initial=0.0)))
-        one = bound.size == 0 or bool((bound == bound.flat[0]).all())
+        tolerance = np.asarray(tolerance, np.float64)
+        largest = _rounded_up(float(tolerance.max(initial=0.0)))
+        one = tolerance.size == 0 or bool((tolerance == tolerance.flat[0]).all())
         if not one and got is not None and expected is not None and got.shape == expected.shape:
             off = np.abs(got - expected)
-            broad = np.broadcast_to(bound, off.shape) if bound.ndim <= off.ndim else bound
+            broad = np.broadcast_to(tolerance, off.shape) if tolerance.ndim <= off.ndim else tolerance
             one = broad.shape == off.shape and bool(((off > broad) == (off > largest)).all())
         if one:
             self.lines.append(f"{name} = {largest!r}" if largest else f"{name} = 0")
         else:
-            self.array(name, bound)
+            self.array(name, tolerance)
 
     def dtype(self, array: Array) -> str:
         """An array's dtype as an expression."""
