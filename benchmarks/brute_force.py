@@ -64,7 +64,7 @@ class Written(NamedTuple):
     def __contains__(self, name: object) -> bool:
         return name in self.parameters or any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
 
-    def form(self, option: str) -> str:
+    def spelling(self, option: str) -> str:
         """Whether one int stands for all axes, one for each, or a pair for each."""
         annotation = str(getattr(self.parameters.get(option), "annotation", ""))
         if annotation == "int" or option not in ("stride", "dilation", "padding"):
@@ -74,10 +74,10 @@ class Written(NamedTuple):
 
     def value(self, option: str, value: Any) -> Any:
         """The value of an option as it is written."""
-        if option not in ("stride", "dilation", "padding") or self.form(option) == "pairs":
+        if option not in ("stride", "dilation", "padding") or self.spelling(option) == "pairs":
             return value
         each = tuple(low for low, _ in value) if option == "padding" else tuple(value)
-        return each[0] if self.form(option) == "one" else each
+        return each[0] if self.spelling(option) == "one" else each
 
     def modes(self) -> list[str]:
         """The padding modes, the plainest first."""
@@ -107,7 +107,7 @@ def is_decidable(fault: Fault | Unseen) -> bool:
     return fault.dtypes == ("float64",) and not any(key in settings(fault) for key in OTHER_CONVENTIONS)
 
 
-def questions(fault: Fault | Unseen, rank: int, most: int, excess: int = ANY) -> Iterator[Question]:
+def questions(fault: Fault | Unseen, rank: int, most: int, complexity: int = ANY) -> Iterator[Question]:
     """Every configuration of at most so many elements; `rank` is that of linear's x, elsewhere of the pixels.
 
     Of conv's those whose options are at most so far from the plain ones.
@@ -116,7 +116,7 @@ def questions(fault: Fault | Unseen, rank: int, most: int, excess: int = ANY) ->
     if fault.layer == "linear":
         return linear_questions(taken, rank, most)
     if fault.layer == "conv":
-        return conv_questions(taken, rank, most, excess)
+        return conv_questions(taken, rank, most, complexity)
     return batchnorm_questions(taken, rank, most)
 
 
@@ -144,19 +144,19 @@ def with_bias(taken: Written, shapes: dict[str, Any], outputs: int, biased: bool
     return shapes if "b" not in taken else {**shapes, "b": (outputs,) if biased else None}
 
 
-def within(most: int, shapes: dict[str, Any], options: dict[str, Any], excess: int) -> Iterator[Question]:
+def within(most: int, shapes: dict[str, Any], options: dict[str, Any], complexity: int) -> Iterator[Question]:
     """The question, if it has at most so many elements."""
     counted = [shape for name, shape in shapes.items() if name not in STATE and shape is not None]
     elements = sum(map(prod, counted))
     if elements <= most:
-        yield Question(shapes, options, (elements, excess))
+        yield Question(shapes, options, (elements, complexity))
 
 
-def conv_questions(taken: Written, rank: int, most: int, excess: int) -> Iterator[Question]:
+def conv_questions(taken: Written, rank: int, most: int, complexity: int) -> Iterator[Question]:
     """Every convolution."""
-    together = [name for name in ("stride", "padding", "dilation") if name in taken and taken.form(name) == "one"]
+    together = [name for name in ("stride", "padding", "dilation") if name in taken and taken.spelling(name) == "one"]
     modes = taken.modes()
-    for each in several(sorted(axes_within(taken, most), key=spread_of), rank, most, excess):
+    for each in several(sorted(axes_within(taken, most), key=spread_of), rank, most, complexity):
         sizes, kernels, strides, dilations, pads, outs = zip(*each, strict=True)
         spread = {"stride": strides, "dilation": dilations, "padding": pads}
         if any(len(set(spread[name])) > 1 for name in together):
@@ -169,22 +169,22 @@ def conv_questions(taken: Written, rank: int, most: int, excess: int) -> Iterato
             for batch, channels, filters in widths(groups, sizes, kernels, most):
                 x, w = (batch, groups * channels, *sizes), (groups * filters, channels, *kernels)
                 asked = conv_question(taken, x, w, outs, options, most)
-                yield from (question for question in asked if question.size[1] <= excess)
+                yield from (question for question in asked if question.size[1] <= complexity)
 
 
 def several(
-    axes: Sequence[Axis], rank: int, most: int, excess: int, sizes: tuple[int, int, int] = (1, 1, 1)
+    axes: Sequence[Axis], rank: int, most: int, complexity: int, sizes: tuple[int, int, int] = (1, 1, 1)
 ) -> Iterator[tuple[Axis, ...]]:
     """So many axes, the plainest first, as long as their x, w and out, which begin with these sizes, are small."""
     if not rank:
         yield ()
         return
     for axis in axes:
-        if spread_of(axis) > excess:
+        if spread_of(axis) > complexity:
             return
         grown = tuple(size * axis[place] for size, place in zip(sizes, (0, 1, 5), strict=True))
         if sum(grown) <= most:
-            for rest in several(axes, rank - 1, most, excess - spread_of(axis), grown):
+            for rest in several(axes, rank - 1, most, complexity - spread_of(axis), grown):
                 yield (axis, *rest)
 
 
@@ -209,11 +209,11 @@ def conv_question(
     taken: Written, x: tuple[int, ...], w: tuple[int, ...], outs: Sequence[int], options: dict[str, Any], most: int
 ) -> Iterator[Question]:
     """With a bias, and without one where that is allowed."""
-    excess = sum(options["stride"]) + sum(options["dilation"]) - 2 * len(outs) + sum(map(sum, options["padding"]))
-    excess += options["groups"] - 1 + (options["padding_mode"] != "zeros")
+    complexity = sum(options["stride"]) + sum(options["dilation"]) - 2 * len(outs) + sum(map(sum, options["padding"]))
+    complexity += options["groups"] - 1 + (options["padding_mode"] != "zeros")
     for biased in biases(taken):
         shapes: dict[str, Any] = {"x": x, "w": w, "dout": (x[0], w[0], *outs)}
-        yield from within(most, with_bias(taken, shapes, w[0], biased), options, excess)
+        yield from within(most, with_bias(taken, shapes, w[0], biased), options, complexity)
 
 
 def axes_within(taken: Written, most: int) -> Iterator[Axis]:
@@ -223,7 +223,7 @@ def axes_within(taken: Written, most: int) -> Iterator[Axis]:
         widest = dilation * (kernel - 1) + 3 if "padding" in taken else 0
         for low, high in product(range(widest + 1), repeat=2):
             room = size + low + high - dilation * (kernel - 1) - 1
-            if low != high and taken.form("padding") != "pairs":
+            if low != high and taken.spelling("padding") != "pairs":
                 continue
             if room >= 0 and size + kernel + room // stride + 1 <= most:
                 yield size, kernel, stride, dilation, (low, high), room // stride + 1
@@ -245,7 +245,7 @@ def batchnorm_questions(taken: Written, rank: int, most: int) -> Iterator[Questi
 
 def batchnorm_question(taken: Written, x: tuple[int, ...], options: dict[str, Any], most: int) -> Iterator[Question]:
     """With gamma and beta, and without where that is allowed."""
-    excess = (options["eps"] != 1e-5) + (options["momentum"] != 0.1) + (not options["training"])
+    complexity = (options["eps"] != 1e-5) + (options["momentum"] != 0.1) + (not options["training"])
     present = [
         (None,) if name not in taken else (True, False) if taken.may_be_none(name) else (True,)
         for name in ("gamma", "beta")
@@ -256,7 +256,7 @@ def batchnorm_question(taken: Written, x: tuple[int, ...], options: dict[str, An
             shapes |= {} if is_there is None else {name: x[1:2] if is_there else None}
         if "running_mean" in taken:
             shapes |= dict.fromkeys(STATE, x[1:2])
-        yield from within(most, shapes, options, excess)
+        yield from within(most, shapes, options, complexity)
 
 
 def smallest(fault: Fault) -> Iterator[Question]:
@@ -479,7 +479,9 @@ def minima(
     asked: list[Question] = []
     until = perf_counter() + seconds
     for rank in ranks:
-        for question in questions(fault, rank, most[0], max(excess for _, excess in reported.values()) + FURTHER):
+        for question in questions(
+            fault, rank, most[0], max(complexity for _, complexity in reported.values()) + FURTHER
+        ):
             if question.size <= most:
                 asked.append(question)
             if perf_counter() > until:

@@ -128,13 +128,13 @@ def _conv(row: Windows, space: Space, layer: Layer) -> Configuration | None:
             axes = [axis._replace(**{option: 1}) for axis in axes]
     if not space.takes("padding"):
         axes = [axis._replace(low=0, high=0) for axis in axes]
-    forms = {}
+    spellings = {}
     for option, fields in (("stride", ("stride",)), ("dilation", ("dilation",)), ("padding", ("low", "high"))):
-        forms[f"{option}_form"], axes = _written(axes, fields, space.forms(option))
+        spellings[f"{option}_form"], axes = _written(axes, fields, space.spellings(option))
     groups = row.groups if space.takes("groups") else 1
     # Without groups as many channels and filters, in one.
     channels, filters = (size * row.groups // groups for size in (row.channels, row.filters))
-    modes = space.forms("padding_mode") if space.takes("padding_mode") else ("zeros",)
+    modes = space.spellings("padding_mode") if space.takes("padding_mode") else ("zeros",)
     parameters = {
         "batch": row.batch,
         "groups": groups,
@@ -142,7 +142,7 @@ def _conv(row: Windows, space: Space, layer: Layer) -> Configuration | None:
         "filters": filters,
         "bias": _presence("b", row.bias, space),
         "mode": modes.index(row.mode) if row.mode in modes else 0,
-        **forms,
+        **spellings,
     }
     for k, axis in enumerate(axes):
         parameters |= axis.parameters(k)
@@ -154,15 +154,15 @@ def _third(axis: Axis) -> Axis:
     return axis._replace(size=max(2, axis.low + 1, axis.high + 1), kernel=min(2, axis.kernel), dilation=1)
 
 
-def _written(axes: list[Axis], fields: Sequence[str], forms: Sequence[str]) -> tuple[int, list[Axis]]:
+def _written(axes: list[Axis], fields: Sequence[str], spellings: Sequence[str]) -> tuple[int, list[Axis]]:
     """The plainest form that can say what the axes have, else the richest, with the axes as far as it can say them."""
-    for k, form in enumerate(forms):
+    for k, spelling in enumerate(spellings):
         said = axes
-        if form == "int":
+        if spelling == "int":
             said = [axis._replace(**dict.fromkeys(fields, getattr(axes[0], fields[0]))) for axis in axes]
-        elif form == "axes":
+        elif spelling == "axes":
             said = [axis._replace(**dict.fromkeys(fields, getattr(axis, fields[0]))) for axis in axes]
-        if said == axes or k == len(forms) - 1:
+        if said == axes or k == len(spellings) - 1:
             break
     return k, said
 
@@ -213,7 +213,7 @@ def questions(adapter: Adapter, layer: Layer, setting: str, dtypes: Sequence[str
                 found = build(row, space, layer)
                 if found is None:
                     continue
-                key = (dtype, rank, str(found.shapes), str(found.options), str(found.forms))
+                key = (dtype, rank, str(found.shapes), str(found.options), str(found.spellings))
                 if key not in seen:
                     seen.add(key)
                     yield key, space, Case(found, dtype, rounded(_numbers(found, number), layer.dtypes(space)))

@@ -47,9 +47,9 @@ class Called:
         self.from_numpy = adapter.from_numpy or (lambda a: a)
         self.to_numpy = adapter.to_numpy or np.asarray
         self._candidate = Candidate(adapter, self.implementation, layer)
-        forms = case.configuration.forms
+        spellings = case.configuration.spellings
         self.options = {
-            name: written(case.options[name], forms[name]) if name in forms else case.options[name]
+            name: written(case.options[name], spellings[name]) if name in spellings else case.options[name]
             for name in self.signature.options
         }
         state = layer.contract.state if self.signature.state else ()
@@ -61,7 +61,7 @@ class Called:
 
     def own(self, tensor: str, array: Array) -> Array:
         """An array of the references as the candidate has it, C-contiguous."""
-        return np.array(self._candidate.in_layout(tensor, array), order="C")
+        return np.array(self._candidate.in_data_format(tensor, array), order="C")
 
     def forward(self, *arrays: Array) -> tuple[Array, Any]:
         """out, cache."""

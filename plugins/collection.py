@@ -108,9 +108,9 @@ class Check(pytest.Item):
         self.settled = conformance.store.settle(self.nodeid, judged.cases, failing, listed=listed)
         if found or self.verdict.outcome == "passed":
             self.scripts = conformance.reproductions.write(self.nodeid, check, found, judged.part.candidate)
-        # A known failure is not shown: no other is told by it.
+        # A known failure is not shown: no other refers to it.
         if found and expected is None:
-            self.relation = conformance.ledger.tell(self.nodeid, self.verdict)
+            self.relation = conformance.ledger.relate(self.nodeid, self.verdict)
         if self.verdict.outcome == "failed":
             raise DoesNotConform
         if self.verdict.outcome == "skipped":

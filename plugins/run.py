@@ -19,7 +19,7 @@ from backproof import __version__
 from backproof.conformance.adapter.load import AdapterError, load
 from backproof.conformance.cases.profile import PROFILES, Profile
 from backproof.conformance.explaining.explain import Explainer
-from backproof.conformance.explaining.related import Ledger, grouped, same_reason, told_before
+from backproof.conformance.explaining.related import Ledger, grouped, same_as, same_reason
 from backproof.conformance.judging import xfails
 from backproof.conformance.judging.kept import Store, write_whole
 from backproof.conformance.judging.session import Session
@@ -255,7 +255,7 @@ class Conformance:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Judges the known failures and writes the reports, before the terminal's summary tells of them."""
+        """Judges the known failures and writes the reports, before the terminal's summary shows them."""
         if hasattr(self.config, "workerinput") or session.config.option.collectonly:
             return
         failed = {name: item.outcome in ("failed", "xfailed", "error") for name, item in self.records.items()}
@@ -289,7 +289,7 @@ class Conformance:
     def _report(self) -> Report:
         """The run as one value, of which every report is made."""
         complete = self._complete()
-        for name, first in told_before(self._diagnoses()).items():
+        for name, first in same_as(self._diagnoses()).items():
             self.records[name] = msgspec.structs.replace(self.records[name], same_as=first)
         items = tuple(
             self.records[name] for item in self.session.items if (name := self._identifier(item)) in self.records
@@ -334,9 +334,9 @@ class Conformance:
         return [(name, item.layer, [f.diagnosis for f in item.failures]) for name, item in records if item.failures]
 
     def _same_reasons(self) -> list[str]:
-        """The failures that belong together, a line each; workers have told what they know by themselves."""
-        told = ((name, layer, one) for name, layer, diagnoses in self._diagnoses() for one in diagnoses)
-        return self.ledger.summary() or [same_reason(*group) for group in grouped(told)]
+        """The failures that belong together, a line each; workers report what they know."""
+        failures = ((name, layer, one) for name, layer, diagnoses in self._diagnoses() for one in diagnoses)
+        return self.ledger.summary() or [same_reason(*group) for group in grouped(failures)]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line a layer, and what else there is to know once."""

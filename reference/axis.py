@@ -55,7 +55,7 @@ class Axis(NamedTuple):
         return np.arange(self.out)[:, None] * self.stride + np.arange(self.kernel) * self.dilation
 
     @property
-    def excess(self) -> int:
+    def complexity(self) -> int:
         """How far the options are from stride 1, dilation 1 and no padding."""
         return self.stride + self.dilation - 2 + self.low + self.high
 

@@ -27,8 +27,7 @@ from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
-from backproof.reference import channels as algebra
-from backproof.reference import conditioning, coordinates, without_meaning
+from backproof.reference import batchnorm_algebra, conditioning, coordinates, invalid_cases
 from backproof.reference.bilinear import DENSE, fitting, padded
 from backproof.reference.contracts import BATCHNORM
 
@@ -131,8 +130,8 @@ class BatchNorm(Layer):
             "weighs": settings["momentum"],
             "running_var": settings["running_var"],
         }
-        excess = (p["eps"] > 0) + (p["momentum"] > 0) + (not p["training"])
-        return Configuration(p, shapes, options, {}, space.rank, excess, self.contract.state)
+        complexity = (p["eps"] > 0) + (p["momentum"] > 0) + (not p["training"])
+        return Configuration(p, shapes, options, {}, space.rank, complexity, self.contract.state)
 
     def draw(self, tape: Tape, space: Space) -> Configuration:
         """At least two elements a channel in training; in one case of eight one size is a tile's edge."""
@@ -251,10 +250,10 @@ class BatchNorm(Layer):
                 for batch, *sizes in _factors(elements - channels * (gamma + beta), 2 * channels, 1 + space.rank)
                 if batch * prod(sizes) >= 2
             ]
-            for excess in range(4):
+            for complexity in range(4):
                 for shape in shapes:
                     for own, training, eps, momentum in switches:
-                        if own == excess:
+                        if own == complexity:
                             more = {"training": training, "eps": eps, "momentum": momentum}
                             found = self.build({**shape, **more}, space)
                             if found is not None:
@@ -484,15 +483,15 @@ class BatchNorm(Layer):
         self, case: Case, tensors: Mapping[str, Array], tolerances: Mapping[str, Array | float]
     ) -> Iterator[Identity]:
         """In training, for every channel: sum(dx) = 0, sum(dx xhat) = gamma dgamma eps / (var + eps)^(3/2)."""
-        return algebra.identities(case, tensors, tolerances)
+        return batchnorm_algebra.identities(case, tensors, tolerances)
 
     def extremes(self, space: Space) -> Iterator[Case]:
         """A mean of many standard deviations, and no variance at all."""
-        return algebra.extremes(self, space)
+        return batchnorm_algebra.extremes(self, space)
 
-    def meaningless(self, space: Space) -> Iterator[Case]:
+    def invalid_cases(self, space: Space) -> Iterator[Case]:
         """An eps that is not positive, a size of zero that is not the batch's, dout of another shape."""
-        return without_meaning.batchnorm(self, space)
+        return invalid_cases.batchnorm(self, space)
 
     def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
         """The names of the axes."""

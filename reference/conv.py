@@ -25,7 +25,7 @@ from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.probe import Probe
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
-from backproof.reference import algebra, bilinear, convolutions, coordinates, pictures, without_meaning
+from backproof.reference import algebra, bilinear, convolutions, coordinates, invalid_cases, pictures
 from backproof.reference.axis import Axis, axes_from, axes_of, positions
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import CONV
@@ -144,22 +144,22 @@ class Conv(Layer):
         axes = axes_of(p, rank)
         if not all(0 <= p[index] < _ways(option, space) for option, index in INDICES.items()):
             return None
-        mode = space.forms("padding_mode")[p["mode"]] if space.takes("padding_mode") else "zeros"
+        mode = space.spellings("padding_mode")[p["mode"]] if space.takes("padding_mode") else "zeros"
         if min(groups, channels, filters) < 1 or batch < 0 or p["bias"] not in bias_choices(space):
             return None
         if groups > 1 and not space.takes("groups"):
             return None
-        forms: dict[str, str] = {}
+        spellings: dict[str, str] = {}
         for option, values in (
             ("stride", [axis.stride for axis in axes]),
             ("dilation", [axis.dilation for axis in axes]),
             ("padding", [side for axis in axes for side in (axis.low, axis.high)]),
         ):
             if space.takes(option):
-                forms[option] = space.forms(option)[p[f"{option}_form"]]
-                if forms[option] == "int" and len(set(values)) > 1:
+                spellings[option] = space.spellings(option)[p[f"{option}_form"]]
+                if spellings[option] == "int" and len(set(values)) > 1:
                     return None
-                if option == "padding" and forms[option] == "axes" and values[::2] != values[1::2]:
+                if option == "padding" and spellings[option] == "axes" and values[::2] != values[1::2]:
                     return None
             elif any(value != (0 if option == "padding" else 1) for value in values):
                 return None
@@ -180,8 +180,8 @@ class Conv(Layer):
             "groups": groups,
             "padding_mode": mode,
         }
-        excess = groups - 1 + (mode != "zeros") + sum([axis.excess for axis in axes])
-        return Configuration(p, shapes, options, forms, rank, excess)
+        complexity = groups - 1 + (mode != "zeros") + sum([axis.complexity for axis in axes])
+        return Configuration(p, shapes, options, spellings, rank, complexity)
 
     def draw(self, tape: Tape, space: Space) -> Configuration:
         """Every option on every axis, plain values most often; in one case of eight one size is a tile's edge."""
@@ -194,10 +194,10 @@ class Conv(Layer):
         room = tape.pick(ROOMS)
         mode = tape.byte()
         mode = (mode >> 1) % _ways("padding_mode", space) if mode % 2 else 0
-        name = space.forms("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
+        name = space.spellings("padding_mode")[mode] if space.takes("padding_mode") else "zeros"
         # Without padding every mode is the same.
         padded = tape.byte() % 4 < 3 or name != "zeros"
-        forms = {option: tape.byte() % _ways(option, space) for option in ("stride", "dilation", "padding")}
+        spellings = {option: tape.byte() % _ways(option, space) for option in ("stride", "dilation", "padding")}
         at_edge, main = tape.byte() % 8 == 7, tape.byte() % rank
         place, wide = tape.byte() % (4 + rank), TILE_EDGES[tape.byte() % len(TILE_EDGES)]
         if at_edge and place >= 4:
@@ -228,7 +228,7 @@ class Conv(Layer):
                 groups, channels, filters = wide, 1, 1
             else:
                 choices[main] = choices[main]._replace(size=wide)
-        choices = self._written(choices, forms, space)
+        choices = self._written(choices, spellings, space)
         axes = [axis.with_meaning(name) for axis in choices]
         batch, groups, channels, filters, axes = affordable(
             batch, groups, channels, filters, axes, name, EDGE_ROOM if at_edge else room, main if at_edge else None
@@ -240,7 +240,7 @@ class Conv(Layer):
             "filters": filters,
             "bias": bias,
             "mode": mode,
-            **{f"{option}_form": form for option, form in forms.items()},
+            **{f"{option}_form": spelling for option, spelling in spellings.items()},
         }
         for k, axis in enumerate(axes):
             parameters |= axis.parameters(k)
@@ -263,17 +263,17 @@ class Conv(Layer):
         return Axis(max(1 + rest // 16 % 3, size), kernel, stride, dilation, low, high)
 
     @staticmethod
-    def _written(axes: list[Axis], forms: Mapping[str, int], space: Space) -> list[Axis]:
+    def _written(axes: list[Axis], spellings: Mapping[str, int], space: Space) -> list[Axis]:
         """The axes with equal values where the option's form has room for one value only."""
         first = axes[0]
         for option in ("stride", "dilation"):
-            if space.takes(option) and space.forms(option)[forms[option]] == "int":
+            if space.takes(option) and space.spellings(option)[spellings[option]] == "int":
                 axes = [axis._replace(**{option: getattr(first, option)}) for axis in axes]
         if space.takes("padding"):
-            form = space.forms("padding")[forms["padding"]]
-            if form == "int":
+            spelling = space.spellings("padding")[spellings["padding"]]
+            if spelling == "int":
                 axes = [axis._replace(low=first.low, high=first.low) for axis in axes]
-            elif form == "axes":
+            elif spelling == "axes":
                 axes = [axis._replace(high=axis.low) for axis in axes]
         return axes
 
@@ -393,13 +393,13 @@ class Conv(Layer):
     ) -> Iterator[Configuration]:
         """All configurations of these shapes, those of less excess first."""
         most = max((s["groups"] + sum(max(choices[kind]) for kind in kinds) for s, kinds in shapes), default=-1)
-        for excess in range(most + 1):
+        for complexity in range(most + 1):
             for (sizes, kinds), mode in product(shapes, modes):
-                moded = space.takes("padding_mode") and space.forms("padding_mode")[mode] != "zeros"
-                left = excess - (sizes["groups"] - 1) - moded
+                moded = space.takes("padding_mode") and space.spellings("padding_mode")[mode] != "zeros"
+                left = complexity - (sizes["groups"] - 1) - moded
                 for axes in spread(left, [choices[kind] for kind in kinds]):
-                    for form in written:
-                        parameters = {**sizes, "mode": mode, **form}
+                    for spelling in written:
+                        parameters = {**sizes, "mode": mode, **spelling}
                         for k, axis in enumerate(axes):
                             parameters |= axis.parameters(k)
                         configuration = self.build(parameters, space)
@@ -419,13 +419,13 @@ class Conv(Layer):
         if not space.settings["empty_batch"]:
             return
         plain = Axis(3, 2, 1, 1, 0, 0)
-        forms = {"mode": 0, "stride_form": 0, "dilation_form": 0, "padding_form": 0}
+        spellings = {"mode": 0, "stride_form": 0, "dilation_form": 0, "padding_form": 0}
         axes = (plain, Axis(1, 1, 1, 1, 0, 0), plain._replace(stride=2), plain._replace(low=1, high=1))
         sizes = (Sizes(0, 1, 1, 1), Sizes(0, 1, 2, 3), Sizes(0, 2, 1, 2))
         # Few different shapes: each with a bias or without one, by turns.
         biases = cycle(bias_choices(space))
         for (axis, size), bias in zip(product(axes, sizes), biases, strict=False):
-            parameters = {**size._asdict(), "bias": bias, **forms}
+            parameters = {**size._asdict(), "bias": bias, **spellings}
             for k in range(space.rank):
                 parameters |= axis.parameters(k)
             found = self.build(parameters, space)
@@ -558,9 +558,9 @@ class Conv(Layer):
         if "linear" in others:
             yield from convolutions.as_linear(case, others["linear"])
 
-    def meaningless(self, space: Space) -> Iterator[Case]:
+    def invalid_cases(self, space: Space) -> Iterator[Case]:
         """Groups that do not divide, kernels that do not fit, negative or too wide padding, arrays of other shapes."""
-        return without_meaning.conv(self, space)
+        return invalid_cases.conv(self, space)
 
     def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
         """The names of the axes."""
@@ -593,7 +593,7 @@ class Conv(Layer):
 
 def _ways(option: str, space: Space) -> int:
     """In how many ways an option may be written, or how many padding modes there are."""
-    return len(space.forms(option)) if space.takes(option) else 1
+    return len(space.spellings(option)) if space.takes(option) else 1
 
 
 LAYER = Conv()

@@ -19,7 +19,7 @@ from backproof.conformance.spec.layer import Identity, Layer, Part, Program, Rel
 from backproof.conformance.spec.mistake import Mistake
 from backproof.conformance.spec.tape import Tape
 from backproof.conformance.spec.traits import Traits
-from backproof.reference import algebra, bilinear, coordinates, without_meaning
+from backproof.reference import algebra, bilinear, coordinates, invalid_cases
 from backproof.reference.bilinear import bias_choices, fitting, padded
 from backproof.reference.contracts import LINEAR
 
@@ -227,9 +227,9 @@ class Linear(Layer):
         """The batch split along its first axis."""
         return algebra.split_batch(self, case, space, "batch0")
 
-    def meaningless(self, space: Space) -> Iterator[Case]:
+    def invalid_cases(self, space: Space) -> Iterator[Case]:
         """w or dout of another shape; a size of zero that is no batch's."""
-        return without_meaning.linear(self, space)
+        return invalid_cases.linear(self, space)
 
     def coordinates(self, tensor: str, case: Case) -> dict[str, Array]:
         """The names of the axes."""

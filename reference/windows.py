@@ -50,8 +50,8 @@ def axis_choices(space: Space, largest: int) -> dict[Kind, dict[int, list[Axis]]
     """
     strides = range(1, 5 if space.takes("stride") else 2)
     dilations = range(1, 5 if space.takes("dilation") else 2)
-    modes = space.forms("padding_mode") if space.takes("padding_mode") else ("zeros",)
-    symmetric = space.takes("padding") and "pairs" not in space.forms("padding")
+    modes = space.spellings("padding_mode") if space.takes("padding_mode") else ("zeros",)
+    symmetric = space.takes("padding") and "pairs" not in space.spellings("padding")
     found: dict[Kind, dict[int, list[Axis]]] = {}
     for size, kernel, stride, dilation in product(range(1, largest + 1), range(1, 6), strides, dilations):
         most = dilation * (kernel - 1) + 3 if space.takes("padding") else 0
@@ -60,7 +60,7 @@ def axis_choices(space: Space, largest: int) -> dict[Kind, dict[int, list[Axis]]
                 axis = Axis(size, kernel, stride, dilation, low, high)
                 if any(axis.has_meaning(mode) for mode in modes):
                     kind = (size, kernel, axis.out)
-                    found.setdefault(kind, {}).setdefault(axis.excess, []).append(axis)
+                    found.setdefault(kind, {}).setdefault(axis.complexity, []).append(axis)
     return found
 
 
@@ -98,15 +98,15 @@ def _kinds_by_product(choices: tuple[Kind, ...], rank: int, limit: int) -> dict[
     return found
 
 
-def spread(excess: int, axes: Sequence[Mapping[int, list[Axis]]]) -> Iterator[tuple[Axis, ...]]:
+def spread(complexity: int, axes: Sequence[Mapping[int, list[Axis]]]) -> Iterator[tuple[Axis, ...]]:
     """All choices of one axis from each whose excesses add up to this."""
     if not axes:
-        if excess == 0:
+        if complexity == 0:
             yield ()
         return
     for own, options in axes[0].items():
-        if own <= excess:
-            for rest in spread(excess - own, axes[1:]):
+        if own <= complexity:
+            for rest in spread(complexity - own, axes[1:]):
                 for axis in options:
                     yield (axis, *rest)
 

@@ -66,7 +66,7 @@ class Story:
 
 
 @cache
-def court(spec: str, rank: int, dtype: str = "float64") -> tuple[Candidate, Reference]:
+def candidate_and_reference(spec: str, rank: int, dtype: str = "float64") -> tuple[Candidate, Reference]:
     """The one layer of an adapter before its judge."""
     adapter = load(spec, CONTRACTS)
     (implementation,) = adapter.implementations.values()
@@ -78,7 +78,7 @@ def court(spec: str, rank: int, dtype: str = "float64") -> tuple[Candidate, Refe
 
 def case(spec: str, rank: int, arrays: Mapping[str, Any], dtype: str = "float64", **parameters: int) -> Case:
     """A case of a candidate: parameters that are not the plainest, and the numbers of its arrays, others are 0."""
-    _, reference = court(spec, rank, dtype)
+    _, reference = candidate_and_reference(spec, rank, dtype)
     configuration = reference.layer.build({**reference.layer.base(reference.space), **parameters}, reference.space)
     assert configuration is not None, parameters
     filled = {
@@ -92,7 +92,7 @@ def case(spec: str, rank: int, arrays: Mapping[str, Any], dtype: str = "float64"
 
 def counterexample(spec: str, check: str, asked: Case, **facts: Any) -> Counterexample:
     """What the candidate has wrong in this case."""
-    candidate, reference = court(spec, asked.configuration.rank, asked.dtype)
+    candidate, reference = candidate_and_reference(spec, asked.configuration.rank, asked.dtype)
     with np.errstate(all="ignore"):
         found = property_of(check).judge(asked, candidate, reference)[check]
     assert isinstance(found, Discrepancy), found
@@ -137,7 +137,7 @@ def stride(**facts: Any) -> Counterexample:
 
 def said(check: str, spec: str, asked: Case, discrepancy: Discrepancy, **facts: Any) -> Story:
     """A failure that is told as if the candidate had it."""
-    _, reference = court(spec, asked.configuration.rank, asked.dtype)
+    _, reference = candidate_and_reference(spec, asked.configuration.rank, asked.dtype)
     return Story(verdict(check, Counterexample(discrepancy, asked, reference, **{**FOUND, **facts})))
 
 
@@ -280,10 +280,10 @@ def state() -> Story:
 @story
 def accepted() -> Story:
     spec = gallery("leaves_over_filters_out")
-    candidate, reference = court(spec, 2)
+    candidate, reference = candidate_and_reference(spec, 2)
     asked = next(
         asked
-        for asked in reference.layer.meaningless(reference.space)
+        for asked in reference.layer.invalid_cases(reference.space)
         if isinstance(PROPERTIES["rejection"].judge(asked, candidate, reference)["rejection"], Discrepancy)
     )
     facts = {"failed": 3, "passed": 9, "proved": False, "smaller_cases": 4}
@@ -328,7 +328,7 @@ def of_a_list() -> Story:
 @story
 def two_kinds() -> Story:
     sentence = "conv_backward raised ValueError: could not broadcast input array from shape (2,1) into shape (1,1)."
-    _, reference = court(STRIDE, 2)
+    _, reference = candidate_and_reference(STRIDE, 2)
     raised = Discrepancy("crash", "dx", sentence, traceback=TRACEBACK)
     facts = {**FOUND, "failed": 5, "smaller_cases": 0, "region": "kernel > x"}
     second = Counterexample(raised, one(padding_form=0), reference, **facts)
@@ -346,11 +346,11 @@ def same_cause() -> Story:
     ledger, why = Ledger(), "{} is averaged over the batch instead of summed."
     asked = case(SAMPLE, 2, {"dout": [1, 0]}, batch=2)
     first = counterexample(SAMPLE, "db", asked, diagnosis=(why.format("db"),))
-    ledger.tell("backproof::conv2d::db::float64", verdict("db", first))
+    ledger.relate("backproof::conv2d::db::float64", verdict("db", first))
     sentence = "dw[0, 0, 0, 0] is 0.5, must be 1 (off by 0.5)."
     found = replace(first, discrepancy=Discrepancy("value", "dw", sentence), diagnosis=(why.format("dw"),))
     other = verdict("dw", found)
-    return Story(other, relation=ledger.tell("backproof::conv2d::dw::float64", other))
+    return Story(other, relation=ledger.relate("backproof::conv2d::dw::float64", other))
 
 
 @story
@@ -360,8 +360,8 @@ def after_a_wrong_forward() -> Story:
     why = "{} is that of a dilation of 1."
     out = verdict("out", counterexample(DILATION, "out", asked, diagnosis=(why.format("out"),)))
     dx = verdict("dx", counterexample(DILATION, "dx", asked, diagnosis=(why.format("dx"),), failed=12, passed=28))
-    ledger.tell("backproof::conv2d::out::float64", out)
-    return Story(dx, relation=ledger.tell("backproof::conv2d::dx::float64", dx))
+    ledger.relate("backproof::conv2d::out::float64", out)
+    return Story(dx, relation=ledger.relate("backproof::conv2d::dx::float64", dx))
 
 
 @story
@@ -374,6 +374,6 @@ def after_a_wrong_forward_with_its_own_cause() -> Story:
 def consequence() -> Story:
     ledger = Ledger()
     asked = case(SAMPLE, 2, {"dout": [1, 0]}, batch=2)
-    ledger.tell("backproof::conv2d::db::float64", verdict("db", counterexample(SAMPLE, "db", asked)))
+    ledger.relate("backproof::conv2d::db::float64", verdict("db", counterexample(SAMPLE, "db", asked)))
     other = verdict("relations", counterexample(SAMPLE, "relations", asked))
-    return Story(other, relation=ledger.tell("backproof::conv2d::relations::float64", other), kept=KEPT)
+    return Story(other, relation=ledger.relate("backproof::conv2d::relations::float64", other), kept=KEPT)

@@ -224,7 +224,7 @@ def test_arrays_go_in_fresh_writable_and_contiguous() -> None:
         assert all(a.flags.c_contiguous and a.flags.writeable for a in seen)
 
 
-def passed_to_conv(annotated, rank: int, form: int, **parameters) -> dict:
+def passed_to_conv(annotated, rank: int, spelling: int, **parameters) -> dict:
     """The options that a forward gets for one configuration."""
     seen: dict = {}
 
@@ -235,8 +235,8 @@ def passed_to_conv(annotated, rank: int, form: int, **parameters) -> dict:
     spy.__annotations__ = annotated
     someone, reference = candidate("conv", rank, spy, lambda dout, cache: None)
     names = ("stride", "padding", "dilation")
-    forms = {f"{n}_form": min(form, len(reference.space.forms(n)) - 1) for n in names}
-    TENSORS.judge(a_case(reference, **forms, **parameters), someone, reference)
+    spellings = {f"{n}_form": min(spelling, len(reference.space.spellings(n)) - 1) for n in names}
+    TENSORS.judge(a_case(reference, **spellings, **parameters), someone, reference)
     return seen
 
 

@@ -181,7 +181,7 @@ def test_options_that_an_implementation_lacks_are_not_blamed() -> None:
     )
     stride = next(m for m in MISTAKES if m.sentence.startswith("{tensor} puts the windows side by side: "))
     assert given(stride, case, right)
-    case.configuration.forms.pop("stride")
+    case.configuration.spellings.pop("stride")
     judged.cache_clear()
     assert not given(stride, case, right)
 

@@ -185,9 +185,9 @@ def test_the_textbook_rejects_every_case_without_meaning(layer) -> None:
 @pytest.mark.parametrize(("layer", "rank"), PLACES)
 def test_a_case_without_meaning_breaks_one_condition(layer: str, rank: int) -> None:
     page, where = LAYER[layer], space(layer, rank)
-    cases = list(page.meaningless(where))
-    assert all(case.flaw is not None for case in cases)
-    told = [case.flaw.words for case in cases]
+    cases = list(page.invalid_cases(where))
+    assert all(case.invalidity is not None for case in cases)
+    told = [case.invalidity.words for case in cases]
     assert len(set(told)) == len(told)
     for case in cases:
         assert {name: np.shape(a) for name, a in case.arrays.items() if a is not None} == {
@@ -264,7 +264,7 @@ def test_candidates_are_called_on_few_distinct_shapes(monkeypatch: pytest.Monkey
     forward = Candidate.forward
 
     def counted(self, case, **more):
-        if case.flaw is None:
+        if case.invalidity is None:
             seen.add((self.layer.name, tuple(case.configuration.shapes.items())))
         return forward(self, case, **more)
 

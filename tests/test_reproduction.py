@@ -671,7 +671,7 @@ def test_a_file_of_another_version_is_no_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("layer", "rank"), [("linear", 2), ("conv", 2), ("batchnorm", 1)])
 def test_every_case_without_meaning_is_kept_as_itself(layer: str, rank: int, tmp_path: Path) -> None:
     found = load("backproof.plugins.numpy_adapter", CONTRACTS).implementations[layer]
-    listed = list(LAYER[layer].meaningless(Space(found.signature, found.settings, rank, "float64")))
+    listed = list(LAYER[layer].invalid_cases(Space(found.signature, found.settings, rank, "float64")))
     Store(tmp_path, "mine.py").replace("backproof::of::rejection::float64", listed)
     assert len(list((tmp_path / ".backproof").rglob("*.json"))) == len(listed) > 1
 

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from backproof.conformance.explaining.related import told_before
+from backproof.conformance.explaining.related import same_as
 from backproof.conformance.judging.kept import write_whole
 from tests.test_plugin import FEW, run, write
 
@@ -59,7 +59,7 @@ def test_items_are_the_same_only_if_all_their_failures_have_a_cause_of_the_earli
         ("backproof::linear::db::float32", "linear", [["db is averaged."]]),
         ("backproof::linear::dx::float64", "linear", [[]]),
     ]
-    assert told_before(items) == {"backproof::linear::db::float32": "backproof::linear::dw::float64"}
+    assert same_as(items) == {"backproof::linear::db::float32": "backproof::linear::dw::float64"}
 
 
 def test_a_script_finds_its_adapter_from_a_report_folder_with_two_dots(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def failing(check: str, *diagnosis: str, part: str = "conv2d", dtype: str = "flo
 def relations(*told: tuple[str, Any]) -> list[str]:
     """How each failing item is related to those before it, in the names of the relations."""
     ledger = Ledger()
-    return [type(ledger.tell(*each)).__name__ for each in told]
+    return [type(ledger.relate(*each)).__name__ for each in told]
 
 
 def test_one_cause_is_told_once_across_tensors_parts_and_dtypes() -> None:
@@ -78,9 +78,9 @@ def test_a_forward_that_raises_is_no_wrong_forward() -> None:
 
 def test_a_gradients_own_cause_is_told_after_a_wrong_forward() -> None:
     ledger = Ledger()
-    ledger.tell(*failing("out", "out is that of a stride of 1."))
-    same = ledger.tell(*failing("dx", "dx is that of a stride of 1."))
-    own = ledger.tell(*failing("dw", "dw is transposed."))
+    ledger.relate(*failing("out", "out is that of a stride of 1."))
+    same = ledger.relate(*failing("dx", "dx is that of a stride of 1."))
+    own = ledger.relate(*failing("dw", "dw is transposed."))
     assert isinstance(same, AfterForward)
     assert isinstance(own, AfterForward)
     assert (same.causes, own.causes) == ((), ("dw is transposed.",))
@@ -100,8 +100,8 @@ def test_what_ties_results_is_a_consequence_in_the_same_configuration_alone() ->
 def test_a_ledger_says_the_same_when_it_is_asked_again() -> None:
     ledger = Ledger()
     first, second = failing("dw", "dw is None."), failing("db", "db is None.")
-    told = ledger.tell(*first), ledger.tell(*second)
-    assert (ledger.tell(*first), ledger.tell(*second)) == told
+    told = ledger.relate(*first), ledger.relate(*second)
+    assert (ledger.relate(*first), ledger.relate(*second)) == told
     assert isinstance(told[1], SameCause)
     assert told[1].words == "fails for the same reason as conv2d dw (float64): db is None."
 
@@ -110,10 +110,10 @@ def test_the_summary_groups_by_cause() -> None:
     ledger, averaged = Ledger(), "{} is averaged instead of summed."
     for dtype in ("float64", "float32"):
         for check in ("dw", "db"):
-            ledger.tell(*failing(check, averaged.format(check), dtype=dtype))
-    ledger.tell(*failing("dx", "dx is None."))
-    ledger.tell(*failing("out", part="conv1d"))
-    ledger.tell(*failing("dx", part="conv1d"))
+            ledger.relate(*failing(check, averaged.format(check), dtype=dtype))
+    ledger.relate(*failing("dx", "dx is None."))
+    ledger.relate(*failing("out", part="conv1d"))
+    ledger.relate(*failing("dx", part="conv1d"))
     ids = [f"backproof::conv2d::{check}::{dtype}" for dtype in ("float64", "float32") for check in ("dw", "db")]
     assert ledger.groups() == [("dw is averaged instead of summed.", tuple(ids))]
     assert ledger.summary() == [
@@ -125,8 +125,8 @@ def test_the_summary_groups_by_cause() -> None:
 def test_a_gradient_with_the_forwards_cause_is_summed_up_once() -> None:
     ledger = Ledger()
     for check in ("out", "dx"):
-        ledger.tell(*failing(check, f"{check} is that of a stride of 1."))
-    ledger.tell(*failing("dw"))
+        ledger.relate(*failing(check, f"{check} is that of a stride of 1."))
+    ledger.relate(*failing("dw"))
     assert ledger.summary() == [
         "conv2d out and dx fail for the same reason: out is that of a stride of 1.",
         "conv2d dw is wrong after a wrong forward: mend conv2d out first.",

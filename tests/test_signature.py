@@ -58,8 +58,8 @@ def read(parameters: str, layer: str = "conv") -> Signature:
     return read_signature(define(f"def {name}({parameters}): ...")[name], CONTRACTS[layer], name)
 
 
-def forms(option: str, annotation: str) -> tuple[str, ...]:
-    return read(f"x, w, {option}: {annotation}").forms[option]
+def spellings(option: str, annotation: str) -> tuple[str, ...]:
+    return read(f"x, w, {option}: {annotation}").spellings[option]
 
 
 def refusal(parameters: str, layer: str = "conv") -> str:
@@ -178,12 +178,12 @@ def test_options_state_and_what_is_left_alone(
     ],
 )
 def test_forms_of_numbers(annotation: str, stride: str | None, padding: str) -> None:
-    assert forms("padding", annotation) == tuple(padding.split())
+    assert spellings("padding", annotation) == tuple(padding.split())
     for option in ("stride", "dilation"):
         if stride is None:
             assert "sequence of sequences" in refusal(f"x, w, {option}: {annotation}")
         else:
-            assert forms(option, annotation) == tuple(stride.split())
+            assert spellings(option, annotation) == tuple(stride.split())
 
 
 @pytest.mark.parametrize(
@@ -202,23 +202,23 @@ def test_forms_of_numbers(annotation: str, stride: str | None, padding: str) -> 
     ],
 )
 def test_forms_of_strings(annotation: str, expected: tuple[str, ...]) -> None:
-    assert forms("padding_mode", annotation) == expected
+    assert spellings("padding_mode", annotation) == expected
 
 
 def test_without_an_annotation() -> None:
     signature = read("x, w, stride=1, padding=0, groups=1, padding_mode='zeros'")
-    assert signature.forms == {"stride": ("axes",), "padding": ("axes",), "padding_mode": MODES}
+    assert signature.spellings == {"stride": ("axes",), "padding": ("axes",), "padding_mode": MODES}
 
 
 def test_options_that_are_not_named_have_the_default_forms() -> None:
     expected = {"stride": ("axes",), "padding": ("axes",), "dilation": ("axes",), "padding_mode": MODES}
-    assert read("x, w, **options: int").forms == expected
+    assert read("x, w, **options: int").spellings == expected
 
 
 def test_other_annotations_are_not_read() -> None:
     signature = read("x: 'nowhere', w: str, b: 'nothing' = None, groups: str = 1, other: 'none' = 2")
     assert signature.options == ("groups",)
-    assert signature.forms == {}
+    assert signature.spellings == {}
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_annotations_that_are_strings(expression: str, expected: tuple[str, ...]
     namespace: dict[str, Any] = {"__name__": "candidate"}
     exec(compile(FUTURE, "candidate.py", "exec", dont_inherit=True), namespace)
     signature = read_signature(eval(expression, namespace), CONV, "conv_forward")
-    assert signature.forms["stride"] == expected
+    assert signature.spellings["stride"] == expected
 
 
 def test_what_a_partial_binds_by_position_is_gone() -> None:
@@ -366,7 +366,7 @@ def test_type_statements() -> None:
     conv_forward.__annotations__.update(stride=pair | None if sys.version_info >= (3, 12) else pair)
     conv_forward.__annotations__.update(padding=spatial[int])
     signature = read_signature(conv_forward, CONV, "conv_forward")
-    assert signature.forms == {"stride": ("int", "axes"), "padding": ("int", "axes")}
+    assert signature.spellings == {"stride": ("int", "axes"), "padding": ("int", "axes")}
 
 
 @pytest.mark.parametrize("function", [max, iter, type("Silent", (), {"__signature__": 3})()])

@@ -103,7 +103,7 @@ class Candidate:
         forward.kept += [native, upstream]
         return self._read_backward(returned, case)
 
-    def in_layout(self, tensor: str, array: Array) -> Array:
+    def in_data_format(self, tensor: str, array: Array) -> Array:
         """A tensor of the references as the candidate has it."""
         if not self._permuted:
             return array
@@ -120,7 +120,7 @@ class Candidate:
     def _copy(self, name: str, array: Array | None, allocate: Allocate | None) -> Array | None:
         if array is None:
             return None
-        array = self.in_layout(name, array)
+        array = self.in_data_format(name, array)
         return np.array(array, order="C") if allocate is None else allocate(name, array)
 
     def accepts(self, array: Array) -> bool:
@@ -137,9 +137,9 @@ class Candidate:
         return self._call("from_numpy", self._from_numpy, [array], {})
 
     def _options(self, case: Case) -> dict[str, Any]:
-        forms, options = case.configuration.forms, case.options
+        spellings, options = case.configuration.spellings, case.options
         return {
-            name: written(options[name], forms[name]) if name in forms else options[name]
+            name: written(options[name], spellings[name]) if name in spellings else options[name]
             for name in self.signature.options
         }
 
@@ -245,11 +245,11 @@ class Candidate:
         return Problem("result", f"{tensor} is {describe(native)}, must be an array.")
 
 
-def written(value: Any, form: str) -> Any:
+def written(value: Any, spelling: str) -> Any:
     """An option as the annotation wants it: one int, an int an axis, or (low, high) an axis."""
-    if form == "pairs":
+    if spelling == "pairs":
         return value
-    if form == "int":
+    if spelling == "int":
         first = value[0]
         return first[0] if isinstance(first, tuple) else first
     return tuple([item[0] for item in value]) if isinstance(value[0], tuple) else value

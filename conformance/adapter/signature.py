@@ -35,8 +35,8 @@ def read_signature(forward: Callable[..., Any], contract: Contract, where: str) 
         by_keyword=by_keyword,
         options=tuple(option.name for option in options),
         state=call.takes_state(),
-        forms={
-            option.name: _Annotation(option, call.annotation(option.name), evaluate, where).forms()
+        spellings={
+            option.name: _Annotation(option, call.annotation(option.name), evaluate, where).spellings()
             for option in options
             if option.reading != "plain"
         },
@@ -183,14 +183,16 @@ class _Annotation:
         self._evaluate = evaluate
         self._where = where
 
-    def forms(self) -> tuple[str, ...]:
+    def spellings(self) -> tuple[str, ...]:
         choices = self._option.choices
         is_literal = self._option.reading == "literal"
         plainest_first = choices if is_literal else ("int", "axes", "pairs")
         read = self._strings if is_literal else self._shapes
         alternatives = [] if self._annotation is Parameter.empty else self._alternatives(self._annotation)
-        found = {form for alternative in alternatives for form in read(alternative)}
-        return tuple(form for form in plainest_first if form in found) or (choices if is_literal else ("axes",))
+        found = {spelling for alternative in alternatives for spelling in read(alternative)}
+        return tuple(spelling for spelling in plainest_first if spelling in found) or (
+            choices if is_literal else ("axes",)
+        )
 
     def _strings(self, alternative: object) -> set[str]:
         choices = self._option.choices

@@ -35,5 +35,5 @@ def _as_float32(check: str, case: Case, reference: Reference, found: Discrepancy
     tolerance = reference.layer.tolerances(replace(case, dtype="float32", integers=False), tensors, shorter)[check]
     if tolerance is None:
         return False
-    spread = candidate.in_layout(check, np.broadcast_to(np.asarray(tolerance), tensors[check].shape))
+    spread = candidate.in_data_format(check, np.broadcast_to(np.asarray(tolerance), tensors[check].shape))
     return bool((np.abs(found.got - found.expected) <= ROUNDINGS * spread).all())

@@ -30,7 +30,7 @@ from backproof.conformance.spec.results import Discrepancy
 MOST_FAILING, MOST_PASSING = 40, 200
 #: Suspicions may ask the candidate again: of fewer cases.
 MOST_INCIDENTS = 12
-#: A mistake that is told shows in at least one case by so many times what rounding may be,
+#: A mistake that is named shows in at least one case by so many times what rounding may be,
 CLEARLY = 4.0
 #: or is so many times nearer to the result than the right one is, in every case.
 NEARER = 64.0
@@ -40,7 +40,7 @@ AMPLIFIED = 64.0
 SLIGHT = 0.01
 #: Two ways to the same wrong number differ by so little of the largest.
 ALIKE = 1e-9
-#: Other values of a parameter at which mistakes that fit are told apart, in cases of at most so many elements.
+#: Other values of a parameter that distinguish mistakes which fit equally, in cases of at most so many elements.
 NEARBY, LARGEST = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 20, 24, 33), 2000
 #: Kinds of failure in which a mistake accounts for the numbers.
 OF_NUMBERS = ("value", "nonfinite", "shape", "state")
@@ -109,13 +109,13 @@ def diagnose(
     mistakes: Sequence[Mistake] = ()
     probed: Sequence[Probe] = ()
     if evidence.property_.compares_calls:
-        told = _played(evidence, named, until)
-        mistakes = [mistake for _, mistake in told]
-        sentences = [mistake.sentence.replace("{tensor}", tensor) for tensor, mistake in told]
+        simulated = _simulated(evidence, named, until)
+        mistakes = [mistake for _, mistake in simulated]
+        sentences = [mistake.sentence.replace("{tensor}", tensor) for tensor, mistake in simulated]
     else:
         if evidence.property_.judges_results:
             catalogue = evidence.failing[0][1].layer.mistakes() if known is None else known
-            mistakes = _told_apart(list(_matching(catalogue, evidence, until)), evidence, until)
+            mistakes = _distinguished(list(_matching(catalogue, evidence, until)), evidence, until)
             mistakes = _spoken_of(mistakes, evidence) or mistakes
         sentences = [mistake.sentence.replace("{tensor}", evidence.tensor) for mistake in mistakes]
     if not mistakes:
@@ -200,7 +200,7 @@ def _contradicts(mistake: Mistake, evidence: Evidence, failing: FailedCase) -> b
     return wrong is None or wrong.nearness(mistake) is None
 
 
-def _told_apart(fitting: Sequence[Mistake], evidence: Evidence, until: float) -> Sequence[Mistake]:
+def _distinguished(fitting: Sequence[Mistake], evidence: Evidence, until: float) -> Sequence[Mistake]:
     """Of several mistakes those that are left when the candidate is asked where they do not say the same."""
     smallest, reference, _ = evidence.failing[0]
     tensor, left = evidence.tensor, fitting
@@ -320,7 +320,7 @@ def _alike(result: Array, got: Array, tolerance: float) -> bool:
     return bool((np.abs(result - got)[both] <= tolerance).all())
 
 
-def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, Mistake]]:
+def _simulated(evidence: Evidence, named: Named, until: float) -> list[tuple[str, Mistake]]:
     """The tensors' mistakes that make an implementation fail this item in the same way, each with its tensor.
 
     Each alone is tried before all of them together.
@@ -330,18 +330,18 @@ def _played(evidence: Evidence, named: Named, until: float) -> list[tuple[str, M
         if mistakes:
             parts.setdefault(mistakes[0], {})[tensor] = mistakes[0]
     everything = {tensor: mistake for part in parts.values() for tensor, mistake in part.items()}
-    for acted in (*parts.values(), *([everything] if len(parts) > 1 else [])):
-        if now() < until and _fails_alike(evidence, acted):
-            first = {mistake: tensor for tensor, mistake in reversed(acted.items())}
+    for mistakes_in in (*parts.values(), *([everything] if len(parts) > 1 else [])):
+        if now() < until and _fails_alike(evidence, mistakes_in):
+            first = {mistake: tensor for tensor, mistake in reversed(mistakes_in.items())}
             return [(tensor, other) for mistake, tensor in first.items() for other in named[tensor]]
     return []
 
 
-def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
+def _fails_alike(evidence: Evidence, mistakes_in: Mapping[str, Mistake]) -> bool:
     """Whether an implementation with these mistakes fails the item in the same way on every case."""
     judge = evidence.property_.judge
     for case, reference, found in _sample(evidence.failing, MOST_INCIDENTS):
-        judged = judge(case, Simulated(evidence.candidate, acted, reference), reference)[evidence.check]
+        judged = judge(case, Simulated(evidence.candidate, mistakes_in, reference), reference)[evidence.check]
         if not isinstance(judged, Discrepancy) or (judged.kind, judged.tensor) != (found.kind, found.tensor):
             return False
         if judged.got is None or found.got is None or judged.got.shape != found.got.shape:
@@ -354,7 +354,7 @@ def _fails_alike(evidence: Evidence, acted: Mapping[str, Mistake]) -> bool:
             return False
     for case, reference in _sample(evidence.passing, MOST_INCIDENTS):
         if isinstance(
-            judge(case, Simulated(evidence.candidate, acted, reference), reference)[evidence.check], Discrepancy
+            judge(case, Simulated(evidence.candidate, mistakes_in, reference), reference)[evidence.check], Discrepancy
         ):
             return False
     return True

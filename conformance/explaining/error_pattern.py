@@ -51,7 +51,7 @@ def error_pattern(candidate: Candidate, failing: Sequence[tuple[Case, Reference,
     errors = []
     for case, reference, found in failing:
         tensor = found.tensor
-        if found.kind != "value" or case.flaw is not None or tensor not in reference.expected(case).tensors:
+        if found.kind != "value" or case.invalidity is not None or tensor not in reference.expected(case).tensors:
             return ()
         assert tensor is not None
         shape = reference.expected(case).tensors[tensor].shape

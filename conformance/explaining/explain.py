@@ -323,9 +323,13 @@ def _shown(
 ) -> Counterexample:
     """A failure by one of its cases, with what was found out about it."""
     case, reference, found = smallest
-    if case.flaw is not None:
-        flaws = [flaw for entry in failure.failed if (flaw := entry.case.flaw) is not None and flaw != case.flaw]
-        message = found.message + _also(list(dict.fromkeys(flaw.words for flaw in flaws)))
+    if case.invalidity is not None:
+        flaws = [
+            invalidity
+            for entry in failure.failed
+            if (invalidity := entry.case.invalidity) is not None and invalidity != case.invalidity
+        ]
+        message = found.message + _also(list(dict.fromkeys(invalidity.words for invalidity in flaws)))
     else:
         reference.confirm(case)
         message = in_words(failure.item.check, found.message, failure.failed, failure.candidate)

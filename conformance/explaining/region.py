@@ -88,7 +88,7 @@ class LabelledCases:
 def key_of(case: Case) -> Key:
     """What identifies a configuration: everything except the numbers."""
     configuration = case.configuration
-    flawed = (case.flaw, *configuration.shapes.values()) if case.flaw else ()
+    flawed = (case.invalidity, *configuration.shapes.values()) if case.invalidity else ()
     return (configuration.rank, *configuration.parameters.values(), *case.layouts.items(), *flawed)
 
 

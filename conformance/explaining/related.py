@@ -21,7 +21,7 @@ Group = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class SameCause:
-    """An earlier item has the same diagnosis; `words` tell it of this one."""
+    """An earlier item has the same diagnosis; `words` say so of this one."""
 
     identifier: str
     words: str
@@ -53,7 +53,7 @@ Relation = SameCause | AfterForward | Consequence
 @dataclass(frozen=True, eq=False)
 class _Entry:
     identifier: str
-    verdict: ItemResult
+    result: ItemResult
     causes: tuple[Cause, ...]
     relation: Relation | None
 
@@ -64,20 +64,20 @@ class Ledger:
 
     _entries: dict[str, _Entry] = field(default_factory=dict)
 
-    def tell(self, identifier: str, verdict: ItemResult) -> Relation | None:
-        """How this failing item is related to those that were told before; None: it stands for itself."""
+    def relate(self, identifier: str, result: ItemResult) -> Relation | None:
+        """How this failing item is related to those before it; None: it stands for itself."""
         if identifier not in self._entries:
-            causes = tuple(_cause(found.diagnosis, _tensors(found)) for found in verdict.counterexamples)
-            relation = self._after_forward(verdict, causes) or self._same(verdict, causes) or self._consequence(verdict)
-            self._entries[identifier] = _Entry(identifier, verdict, causes, relation)
+            causes = tuple(_cause(found.diagnosis, _tensors(found)) for found in result.counterexamples)
+            relation = self._after_forward(result, causes) or self._same(result, causes) or self._consequence(result)
+            self._entries[identifier] = _Entry(identifier, result, causes, relation)
         return self._entries[identifier].relation
 
     def groups(self) -> list[Group]:
         """Every cause that several items share, in the words of the first of them, with their identifiers."""
         return grouped(
-            (entry.identifier, entry.verdict.item.layer, found.diagnosis)
+            (entry.identifier, entry.result.item.layer, found.diagnosis)
             for entry in self._entries.values()
-            for found in entry.verdict.counterexamples
+            for found in entry.result.counterexamples
         )
 
     def summary(self) -> list[str]:
@@ -90,47 +90,47 @@ class Ledger:
         after = [f"{_named(ids)} wrong after a wrong forward: mend {named([out])} first." for out, ids in later.items()]
         return [same_reason(*group) for group in groups] + after
 
-    def _before(self, verdict: ItemResult, check: str) -> _Entry | None:
+    def _before(self, result: ItemResult, check: str) -> _Entry | None:
         """The entry of another item of the same part and dtype."""
-        path = (verdict.item.part, check, verdict.item.dtype)
-        return next((entry for entry in self._entries.values() if entry.verdict.item.path == path), None)
+        path = (result.item.part, check, result.item.dtype)
+        return next((entry for entry in self._entries.values() if entry.result.item.path == path), None)
 
-    def _after_forward(self, verdict: ItemResult, causes: Sequence[Cause]) -> AfterForward | None:
-        """Where the output is wrong its gradients are told in a line."""
-        out, founds = self._before(verdict, "out"), verdict.counterexamples
-        if out is None or not _is_gradient(verdict) or not all(f.discrepancy.kind in INHERITED for f in founds):
+    def _after_forward(self, result: ItemResult, causes: Sequence[Cause]) -> AfterForward | None:
+        """Where the output is wrong its gradients are summarised in a line."""
+        out, founds = self._before(result, "out"), result.counterexamples
+        if out is None or not _is_gradient(result) or not all(f.discrepancy.kind in INHERITED for f in founds):
             return None
-        if not any(found.discrepancy.kind in INHERITED for found in out.verdict.counterexamples):
+        if not any(found.discrepancy.kind in INHERITED for found in out.result.counterexamples):
             return None
-        first = f"{verdict.item.check} is wrong too, as the forward is"
+        first = f"{result.item.check} is wrong too, as the forward is"
         own = [found.diagnosis for found, cause in zip(founds, causes, strict=True) if cause not in out.causes]
         sentences = tuple(dict.fromkeys(sentence for diagnosis in own for sentence in diagnosis))
         return AfterForward(out.identifier, f"{first}: mend out first ({out.identifier}).", sentences)
 
-    def _same(self, verdict: ItemResult, causes: Sequence[Cause]) -> SameCause | None:
+    def _same(self, result: ItemResult, causes: Sequence[Cause]) -> SameCause | None:
         """The first entry with every cause of this one."""
-        found = verdict.counterexamples
+        found = result.counterexamples
         if not all(causes) or not all(one.steady for one in found):
             return None
         for entry in self._entries.values():
-            if entry.verdict.item.layer == verdict.item.layer and set(causes) <= set(entry.causes):
+            if entry.result.item.layer == result.item.layer and set(causes) <= set(entry.causes):
                 why = _either(list(dict.fromkeys(sentence for one in found for sentence in one.diagnosis)))
-                other = entry.verdict.item
+                other = entry.result.item
                 reason = f"fails for the same reason as {other.part} {other.check} ({other.dtype}): {why}"
                 return SameCause(entry.identifier, reason)
         return None
 
-    def _consequence(self, verdict: ItemResult) -> Consequence | None:
+    def _consequence(self, result: ItemResult) -> Consequence | None:
         """A tensor in it fails in its own item, in the configuration in which this item fails."""
-        if not property_of(verdict.item.check).follows_tensors or len(verdict.counterexamples) != 1:
+        if not property_of(result.item.check).follows_tensors or len(result.counterexamples) != 1:
             return None
-        (found,) = verdict.counterexamples
+        (found,) = result.counterexamples
         discrepancy = found.discrepancy
         if discrepancy.kind != "value" or not found.steady or discrepancy.tensor is None:
             return None
         for check in dict.fromkeys((discrepancy.tensor, "out")):
-            entry = self._before(verdict, check)
-            if entry is not None and any(_same_question(found, other) for other in entry.verdict.counterexamples):
+            entry = self._before(result, check)
+            if entry is not None and any(_same_question(found, other) for other in entry.result.counterexamples):
                 words = f"{discrepancy.message} {check} itself is wrong in the same configuration: mend it first"
                 return Consequence(entry.identifier, f"{words} ({entry.identifier}).")
         return None
@@ -138,11 +138,11 @@ class Ledger:
 
 def grouped(failures: Iterable[tuple[str, str, Sequence[str]]]) -> list[Group]:
     """The causes that several items share, from the identifier, the layer and the diagnosis of every failure."""
-    told = list(failures)
-    tensors = {identifier.split("::")[2] for identifier, _, _ in told}
+    listed = list(failures)
+    tensors = {identifier.split("::")[2] for identifier, _, _ in listed}
     words: dict[tuple[str, Cause], str] = {}
     members: dict[tuple[str, Cause], dict[str, None]] = {}
-    for identifier, layer, diagnosis in told:
+    for identifier, layer, diagnosis in listed:
         key = layer, _cause(diagnosis, tensors)
         if diagnosis:
             words.setdefault(key, _either(diagnosis))
@@ -150,7 +150,7 @@ def grouped(failures: Iterable[tuple[str, str, Sequence[str]]]) -> list[Group]:
     return [(words[key], tuple(names)) for key, names in members.items() if len(names) > 1]
 
 
-def told_before(items: Iterable[tuple[str, str, Sequence[Sequence[str]]]]) -> dict[str, str]:
+def same_as(items: Iterable[tuple[str, str, Sequence[Sequence[str]]]]) -> dict[str, str]:
     """Of items all of whose failures have causes of an earlier one, by their identifiers, the first such item.
 
     From the identifier, the layer and the diagnoses of every item, in the order of the report.
@@ -182,9 +182,9 @@ def named(identifiers: Iterable[str]) -> str:
     every = len(paths) == len({(part, check) for part, check, _ in paths}) * len(dtypes)
     parts: dict[str, list[str]] = {}
     for part, check, dtype in paths:
-        told = check if every else f"{check} ({dtype})"
-        if told not in parts.setdefault(part, []):
-            parts[part].append(told)
+        name = check if every else f"{check} ({dtype})"
+        if name not in parts.setdefault(part, []):
+            parts[part].append(name)
     return ", ".join(f"{part} {_listed(checks)}" for part, checks in parts.items())
 
 
@@ -203,9 +203,9 @@ def _tensors(found: Counterexample) -> tuple[str, ...]:
     return ("out", *contract.gradients, *contract.state)
 
 
-def _is_gradient(verdict: ItemResult) -> bool:
+def _is_gradient(result: ItemResult) -> bool:
     """Whether the item is that of a gradient."""
-    return any(verdict.item.check in found.reference.layer.contract.gradients for found in verdict.counterexamples)
+    return any(result.item.check in found.reference.layer.contract.gradients for found in result.counterexamples)
 
 
 def _cause(diagnosis: Sequence[str], tensors: Iterable[str]) -> Cause:

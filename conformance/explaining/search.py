@@ -86,7 +86,7 @@ def _filled(configuration: Configuration, reference: Reference) -> Iterator[Case
     """Every fill; of the smallest with plain options the first one also with every choice of signs."""
     fills = list(reference.layer.fills(configuration, reference.space))
     yield from fills
-    if configuration.excess > 0 or configuration.elements > SIGNED:
+    if configuration.complexity > 0 or configuration.elements > SIGNED:
         return
     arrays = {name: a for name, a in fills[0].arrays.items() if a is not None}
     signed = [name for name in (*reference.layer.contract.arrays, "dout") if name in arrays]

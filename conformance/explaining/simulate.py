@@ -42,7 +42,7 @@ class Simulated(Candidate):
                 if given is not None and tensor in given:
                     tensors[tensor] = given[tensor]
         return {
-            name: self.in_layout(name, a).astype(self._reference.dtype(name))  # type: ignore[call-overload]
+            name: self.in_data_format(name, a).astype(self._reference.dtype(name))  # type: ignore[call-overload]
             for name, a in tensors.items()
             if name == "out" or name in self.layer.contract.state or name[1:] in self.signature.arrays
         }

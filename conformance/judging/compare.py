@@ -20,7 +20,7 @@ def compare(
     must: str = "must be",
     kind: Kind = "value",
 ) -> Discrepancy | None:
-    """None if the result has the expected shape and dtype, and every element is within the tolerance of its right value.
+    """None if the result has the expected shape and dtype and each element is within the tolerance of the expected one.
 
     `tolerance` is absolute, an array of the expected shape or one number. NaN and infinity are `nonfinite` where the
     expected number is finite.

@@ -148,10 +148,10 @@ def _content(case: Case) -> dict[str, Any]:
         "layouts": dict(case.layouts),
         "arrays": {name: None if a is None else a.ravel().tolist() for name, a in case.wide.items()},
     }
-    if case.flaw is not None:
+    if case.invalidity is not None:
         # The parameters are those of a good case: these are what is wrong with it.
         options = {name: str(value) for name, value in case.options.items()}
-        content |= {"flaw": case.flaw.words, "shapes": dict(case.configuration.shapes), "options": options}
+        content |= {"flaw": case.invalidity.words, "shapes": dict(case.configuration.shapes), "options": options}
     return content
 
 

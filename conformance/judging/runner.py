@@ -195,7 +195,7 @@ class PartRunner:
         if property_.is_listed:
             for reference, case in self._listed(property_):
                 if self.admits(case):
-                    if case.flaw is None:
+                    if case.invalidity is None:
                         reference.confirm(case)
                     yield reference, case
             return

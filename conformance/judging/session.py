@@ -97,8 +97,8 @@ class Session:
     def _refused_everything(self, item: Item, run: Iterable[Item]) -> Discrepancy | None:
         """The failure of a layer whose output, or whose every gradient, was judged on no case of the whole run.
 
-        Where the forward refuses everything no backward is called: that is a failure of the output alone. It is told
-        of the first gradient.
+        Where the forward refuses everything no backward is called: that is a failure of the output alone. It is
+        reported for the first gradient.
         """
         gradients = [f"d{array}" for array in self.adapter.implementations[item.layer].signature.arrays]
         if item.check not in ("out", *gradients[:1]):

@@ -87,7 +87,7 @@ def _failure(
     item, property_ = result.item, result.property_
     discrepancy, case = found.discrepancy, found.case
     options = {option.name: case.options[option.name] for option in layer.contract.options}
-    forms = case.configuration.forms
+    spellings = case.configuration.spellings
     dimensions = _seen(found, item)
     permutations = {name: layer.permutation(name, count, settings) for name, count in dimensions.items()}
     orders = {name: order for name, order in permutations.items() if order and len(order) == dimensions[name]}
@@ -107,7 +107,7 @@ def _failure(
         message=discrepancy.message,
         traceback=discrepancy.traceback,
         options=in_json(options),
-        written=in_json({name: written(options[name], form) for name, form in forms.items()}),
+        written=in_json({name: written(options[name], spelling) for name, spelling in spellings.items()}),
         neutral=in_json({option.name: option.neutral for option in layer.contract.options}),
         calls=(_forward_call(found, layer), *([f"{layer.name}_backward(dout, cache)"] if backward else [])),
         layouts=dict(case.layouts),
@@ -120,7 +120,7 @@ def _failure(
         got=got,
         wrong=wrong,
         columns=property_.columns,
-        flaw=None if case.flaw is None else case.flaw.words,
+        invalidity=None if case.invalidity is None else case.invalidity.words,
         minimal=Minimal(proved=found.proved, smaller_cases_checked=found.smaller_cases, listed=property_.is_listed),
         plain=found.plain,
         steady=found.steady,
@@ -179,6 +179,6 @@ def _forward_call(found: Counterexample, layer: Layer) -> str:
     for option in layer.contract.options:
         value = case.options[option.name]
         if option.name in signature.options and not is_neutral(value, option.neutral):
-            form = case.configuration.forms.get(option.name)
-            arguments.append(f"{option.name}={value if form is None else written(value, form)!r}")
+            spelling = case.configuration.spellings.get(option.name)
+            arguments.append(f"{option.name}={value if spelling is None else written(value, spelling)!r}")
     return f"{layer.name}_forward({', '.join(arguments)})"

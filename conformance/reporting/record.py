@@ -81,7 +81,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     orders: Annotated[
         dict[str, tuple[int, ...]], Meta(description="permutations of what does not stand in the references' layout")
     ] = {}
-    flaw: Annotated[str | None, Meta(description="why the case has no meaning")] = None
+    invalidity: Annotated[str | None, Meta(description="why the case has no meaning")] = None
     plain: Annotated[bool, Meta(description="every number is 0, 1 or needed")] = False
     steady: Annotated[bool, Meta(description="the case fails whenever it is asked")] = True
     within: Annotated[str | None, Meta(description="where all failures lie, and some cases that pass")] = None
@@ -114,7 +114,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     refused: str | None = None
     again: Annotated[str, Meta(description="the command that judges the item once more")] = ""
     kept: Annotated[str | None, Meta(description="what became of the cases kept from earlier runs")] = None
-    same_as: Annotated[str | None, Meta(description="an item that fails for the same reason, told there")] = None
+    same_as: Annotated[str | None, Meta(description="an item that fails for the same reason, explained there")] = None
 
     @property
     def part(self) -> str:

@@ -169,7 +169,7 @@ def layer_summary(layer: Layer, items: Sequence[Item]) -> str:
         text = f"{counts['passed']} of {len(items)} items passed"
     parts = [f"{layer.name}: {text}"]
     parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
-    # A forward's refusals concern every item and are told of the output; a backward's show in the first gradient alone.
+    # A forward's refusals concern every item and are shown for the output, a backward's for the first gradient.
     refused: dict[tuple[str, str], str] = {}
     first = layer.contract.gradients[0]
     for item in items:
@@ -270,7 +270,7 @@ def where(item: Item, failure: Failure) -> str | None:
     if counts is None or failure.kind == "refused":
         return None
     failed, like_this = counts.failed, " like this" if len(item.failures) > 1 else ""
-    if failure.flaw is not None:
+    if failure.invalidity is not None:
         return f"It accepts {failed} of {failed + counts.passed} cases that have no meaning."
     if failure.region == EVERYWHERE:
         return f"It fails{like_this} in {f'all {failed} cases' if failed > 1 else 'the one case that was judged'}."

@@ -23,7 +23,7 @@ class Configuration:
 
     `parameters` are the integers that it was made from, by name; the layer's page makes a configuration of them and
     the reducer makes them smaller. `shapes` holds every array that is passed and dout; None where None is passed.
-    `options` are what the references read, `forms` how the options that may be written in several ways are written.
+    `options` are what the references read, `spellings` how the options that may be written in several ways are written.
     `rank` is the number of spatial axes, or of all axes where a layer has no other. `state` are the names of those
     arrays that a layer keeps between calls: they do not count towards the size.
     """
@@ -31,9 +31,9 @@ class Configuration:
     parameters: Mapping[str, int]
     shapes: Mapping[str, Shape | None]
     options: Mapping[str, Any]
-    forms: Mapping[str, str]
+    spellings: Mapping[str, str]
     rank: int
-    excess: int
+    complexity: int
     state: tuple[str, ...] = ()
 
     @cached_property
@@ -52,10 +52,10 @@ class Configuration:
     @property
     def size(self) -> tuple[int, int]:
         """What makes one configuration smaller than another: fewer elements, then plainer options."""
-        return self.elements, self.excess
+        return self.elements, self.complexity
 
 
-class Flaw(NamedTuple):
+class Invalidity(NamedTuple):
     """Why a case has no meaning, such as "groups=2 with 3 channels", and whether only the backward can know."""
 
     words: str
@@ -78,7 +78,7 @@ class Case:
     #: How arrays lie in memory, by name, for the item `memory_layout`; an array that is not named is C-contiguous.
     layouts: Mapping[str, str] = field(default_factory=dict)
     #: Why the case has no meaning, for the item `rejection`; None: it has.
-    flaw: Flaw | None = None
+    invalidity: Invalidity | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:

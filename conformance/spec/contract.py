@@ -75,7 +75,7 @@ class Signature:
 
     `nullable` arrays have a default of None: None is drawn for them. `by_keyword` arrays cannot go by
     position. `options` leave out the state (the running statistics), which `state` says to be taken or not.
-    `forms` hold, for each taken option that can be written in several ways, the ways that its annotation
+    `spellings` hold, for each taken option that can be written in several ways, the ways that its annotation
     allows, the plainest first: "int" (one int), "axes" (an int for each axis), "pairs" ((low, high) for each
     axis), or the strings of a literal option. `left_alone` are the unknown parameters with a default.
     """
@@ -85,7 +85,7 @@ class Signature:
     by_keyword: frozenset[str]
     options: tuple[str, ...]
     state: bool
-    forms: Mapping[str, tuple[str, ...]]
+    spellings: Mapping[str, tuple[str, ...]]
     left_alone: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""What the court asks of a page of the reference: a layer's cases, its two references and its tolerance."""
+"""What a layer is: its cases, its two references and its tolerances."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Space:
         """Whether the candidate's forward has this array or option."""
         return name in self.signature.arrays or name in self.signature.options
 
-    def forms(self, option: str) -> tuple[str, ...]:
+    def spellings(self, option: str) -> tuple[str, ...]:
         """The ways in which an option may be written, the plainest first."""
-        return self.signature.forms.get(option, ("axes",))
+        return self.signature.spellings.get(option, ("axes",))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Relation:
 
 
 class Layer(ABC):
-    """One page of the reference. The court calls these, and knows nothing else of a layer.
+    """One layer. Judging, explaining and reporting call these, and know nothing else of it.
 
     Every method is a function of its arguments alone.
     """
@@ -265,6 +265,6 @@ class Layer(ABC):
         """The cases of the item `stability`, the smallest first."""
         return iter(())
 
-    def meaningless(self, space: Space) -> Iterator[Case]:
-        """The cases of the item `rejection`, each with its `flaw`, the smallest first."""
+    def invalid_cases(self, space: Space) -> Iterator[Case]:
+        """The cases of the item `rejection`, each with its `invalidity`, the smallest first."""
         return iter(())

@@ -42,7 +42,7 @@ class Convolution:
 
     def takes(self, options: str) -> bool:
         """Whether the implementation has all of these options: stride, dilation, padding."""
-        return all(option in self.case.configuration.forms for option in options.split())
+        return all(option in self.case.configuration.spellings for option in options.split())
 
     @cached_property
     def places(self) -> tuple[Array, ...]:

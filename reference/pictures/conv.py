@@ -143,9 +143,9 @@ def _of_pixel(geometry: Windows, first: Sequence[int]) -> _Focus:
     reaching = geometry.reaching(pixel)
     rank = geometry.rank
     if reaching:
-        told = [f"output {_own(output, rank)} by tap {_own(tap, rank)}" for output, tap, _ in reaching]
+        parts = [f"output {_own(output, rank)} by tap {_own(tap, rank)}" for output, tap, _ in reaching]
         terms = "one term" if len(reaching) == 1 else f"{len(reaching)} terms"
-        sentence = f"x{_at(first)} is read for {_joined(told)}, so dx{_at(first)} has {terms} a filter of its group."
+        sentence = f"x{_at(first)} is read for {_joined(parts)}, so dx{_at(first)} has {terms} a filter of its group."
     else:
         sentence = f"No window reads x{_at(first)}, so dx{_at(first)} must be 0."
     return _Focus(
@@ -206,20 +206,20 @@ def _below(read: Iterable[Position]) -> str:
     return " (below 0 is padding)" if any(k < 0 for position in read for k in position) else ""
 
 
-def _joined(told: Sequence[str]) -> str:
-    if len(told) > MOST_NAMED:
-        return f"{', '.join(told[:MOST_NAMED])} and {len(told) - MOST_NAMED} more"
-    return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+def _joined(parts: Sequence[str]) -> str:
+    if len(parts) > MOST_NAMED:
+        return f"{', '.join(parts[:MOST_NAMED])} and {len(parts) - MOST_NAMED} more"
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def _left_over(axes: Iterable[Axis]) -> str:
-    told = [f"{axis.name} = {_listed(list(axis.left_over))}" for axis in axes if len(axis.left_over)]
-    return f"Behind the last window is left over: {'; '.join(told)}."
+    parts = [f"{axis.name} = {_listed(list(axis.left_over))}" for axis in axes if len(axis.left_over)]
+    return f"Behind the last window is left over: {'; '.join(parts)}."
 
 
 def _caption(name: str, more: str, geometry: Windows, sample: int, channel: int, depth: int) -> str:
-    told = [f"n = {sample}", f"c = {channel}"] + ([f"d = {depth}"] if geometry.rank == 3 else [])
-    return f"{name}{' ' * bool(more)}{more}, {', '.join(told)}"
+    parts = [f"n = {sample}", f"c = {channel}"] + ([f"d = {depth}"] if geometry.rank == 3 else [])
+    return f"{name}{' ' * bool(more)}{more}, {', '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from backproof.conformance.explaining.probes.calls import calls
 from backproof.conformance.explaining.probes.cotangents import COTANGENTS
 from backproof.conformance.explaining.probes.errors import errors
-from backproof.conformance.explaining.probes.forms import forms
 from backproof.conformance.explaining.probes.numbers import numbers
 from backproof.conformance.explaining.probes.ownership import ownership
 from backproof.conformance.explaining.probes.rejection import REJECTION
+from backproof.conformance.explaining.probes.shapes import shapes
 from backproof.conformance.explaining.probes.strides import strides
 from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.probe import Probe
@@ -20,7 +20,7 @@ def probes_of(layer: Layer) -> tuple[Probe, ...]:
     return (
         *layer.probes(),
         *errors(contract),
-        *forms(contract),
+        *shapes(contract),
         *REJECTION,
         *ownership(contract),
         *strides(contract),

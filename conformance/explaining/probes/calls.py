@@ -59,7 +59,7 @@ def _everywhere(judge: Judge) -> Callable[[FailingCase], bool]:
     """Whether it holds in the case, with other numbers and in a larger case, wherever it could show."""
 
     def holds(failing: FailingCase) -> bool:
-        if failing.case.flaw is not None or failing.found.tensor is None:
+        if failing.case.invalidity is not None or failing.found.tensor is None:
             return False
         answers = [judge(failing, each) for each in variants(failing)]
         return True in answers and False not in answers
@@ -285,7 +285,7 @@ def _kept_from_the_first(name: str, failing: FailingCase) -> bool:
     """Whether the second call of a shape uses this array of the first call."""
     reference, tensor, case = failing.reference, failing.found.tensor, failing.case
     array = case.arrays.get(name)
-    if tensor is None or array is None or case.flaw is not None:
+    if tensor is None or array is None or case.invalidity is not None:
         return False
     start = 1 + int(1000 * float(np.abs(case.array(reference.layer.contract.arrays[0])).sum())) % SHAPES
     for by in range(start, start + FRESH):

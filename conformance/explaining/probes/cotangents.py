@@ -39,7 +39,7 @@ def _pulls(failing: FailingCase, case: Case, *douts: Array) -> list[Array]:
 
 
 def _is_gradient(failing: FailingCase) -> bool:
-    return (failing.found.tensor or "").startswith("d") and failing.case.flaw is None
+    return (failing.found.tensor or "").startswith("d") and failing.case.invalidity is None
 
 
 def _in_both(holds: Callable[[FailingCase, Case], bool]) -> Callable[[FailingCase], bool]:
@@ -70,7 +70,7 @@ def _decay(failing: FailingCase) -> bool:
             return False
         if pair is None:
             continue
-        own = failing.candidate.in_layout(tensor, array)
+        own = failing.candidate.in_data_format(tensor, array)
         rate = float(np.vdot(pair[0], own)) / float(np.vdot(own, own)) if own.any() else 0.0
         if not rate or not alike(pair[0], rate * own) or not _adds_only(failing, case, *pair):
             return False

@@ -29,7 +29,7 @@ def _complains(pattern: re.Pattern[str]) -> Callable[[FailingCase], bool]:
     """Whether NumPy warns of this where a result is not finite, and not in a larger case."""
 
     def holds(failing: FailingCase) -> bool:
-        if failing.found.kind != "nonfinite" or failing.case.flaw is not None:
+        if failing.found.kind != "nonfinite" or failing.case.invalidity is not None:
             return False
         here = complaints(failing.candidate, failing.case)
         configuration = grown(failing.reference, failing.case.configuration)
@@ -63,7 +63,7 @@ def _marked(failing: FailingCase) -> bool:
 def _got(failing: FailingCase) -> tuple[Array, Array] | None:
     """The actual and the expected array, if the item is a tensor's own and a value is wrong."""
     found = failing.found
-    right = failing.reference.expected(failing.case).tensors if failing.case.flaw is None else {}
+    right = failing.reference.expected(failing.case).tensors if failing.case.invalidity is None else {}
     if found.kind != "value" or found.got is None or found.expected is None or failing.check not in right:
         return None
     return found.got, found.expected

@@ -38,7 +38,7 @@ def _change(failing: FailingCase, case: Case, name: str) -> Changed | None:
     before = case.arrays.get(name)
     if before is None or name not in kept:
         return None
-    held = failing.candidate.in_layout(name, before).astype(np.float64)
+    held = failing.candidate.in_data_format(name, before).astype(np.float64)
     return name, held, kept[name].astype(np.float64), found
 
 

@@ -27,11 +27,15 @@ def out_of(failing: FailingCase, case: Case) -> Array | None:
 
 def in_forward(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], bool]:
     """Asked of cases that the forward should reject."""
-    return lambda failing: failing.case.flaw is not None and not failing.case.flaw.in_backward and holds(failing)
+    return lambda failing: (
+        failing.case.invalidity is not None and not failing.case.invalidity.in_backward and holds(failing)
+    )
 
 
 def _in_backward(holds: Callable[[FailingCase], bool]) -> Callable[[FailingCase], bool]:
-    return lambda failing: failing.case.flaw is not None and failing.case.flaw.in_backward and holds(failing)
+    return lambda failing: (
+        failing.case.invalidity is not None and failing.case.invalidity.in_backward and holds(failing)
+    )
 
 
 def _broadcast(failing: FailingCase) -> bool:
@@ -39,7 +43,7 @@ def _broadcast(failing: FailingCase) -> bool:
     case, candidate = failing.case, failing.candidate
     try:
         forward = candidate.forward(case)
-        out, dout = forward.results["out"], candidate.in_layout("dout", case.array("dout"))
+        out, dout = forward.results["out"], candidate.in_data_format("dout", case.array("dout"))
         if not isinstance(out, np.ndarray) or out.shape == dout.shape:
             return False
         wide = np.broadcast_to(dout, out.shape).astype(case.precision.dtype)

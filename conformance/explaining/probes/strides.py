@@ -35,7 +35,7 @@ def _view(failing: FailingCase, name: str) -> Array | None:
     array = failing.case.arrays.get(name)
     if array is None or name not in failing.case.layouts or not array.size:
         return None
-    return laid_out(failing.candidate.in_layout(name, array), failing.case.layouts[name])
+    return laid_out(failing.candidate.in_data_format(name, array), failing.case.layouts[name])
 
 
 def _base(view: Array) -> Array:

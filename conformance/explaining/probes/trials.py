@@ -77,7 +77,7 @@ def _epsilon(array: Array) -> float:
 def right_of(failing: FailingCase, case: Case, tensor: str) -> Array | None:
     """The right result, in the candidate's layout; None where the case has no such tensor."""
     found = failing.reference.expected(case).tensors.get(tensor)
-    return None if found is None else failing.candidate.in_layout(tensor, found)
+    return None if found is None else failing.candidate.in_data_format(tensor, found)
 
 
 def is_right(failing: FailingCase, case: Case, tensor: str, result: Array) -> bool:

@@ -46,7 +46,7 @@ class Comparison(OneItem):
     def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
         """Compares the results of every way with those of the plain call."""
         arrays = {
-            name: np.array(candidate.in_layout(name, array), order="C")
+            name: np.array(candidate.in_data_format(name, array), order="C")
             for name, array in case.arrays.items()
             if array is not None
         }

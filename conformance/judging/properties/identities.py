@@ -62,8 +62,8 @@ class Identities(OneItem):
             assert found is not None
             return np.asarray(found.left), np.asarray(found.right)
 
-        arrays = {n: candidate.in_layout(n, case.array(n)) for n, a in case.arrays.items() if a is not None}
-        shapes = {t: candidate.in_layout(t, a).shape for t, a in right.items()}
+        arrays = {n: candidate.in_data_format(n, case.array(n)) for n, a in case.arrays.items() if a is not None}
+        shapes = {t: candidate.in_data_format(t, a).shape for t, a in right.items()}
         sums = {
             "left": writer.sum_of(lambda t: sides(t)[0], shapes, arrays),
             "right": writer.sum_of(lambda t: sides(t)[1], shapes, arrays),

@@ -92,11 +92,11 @@ class Linearity(OneItem):
         writer.numbers(case)
         writer.comment("The backward is linear in dout: f(0) = 0, and f(A u + B v) = A f(u) + B f(v).")
         writer.lines.append(f"A, B = {a:g}, {B:g}")
-        writer.array("u", candidate.in_layout("dout", u))
-        writer.array("v", candidate.in_layout("dout", v))
+        writer.array("u", candidate.in_data_format("dout", u))
+        writer.array("v", candidate.in_data_format("dout", v))
         writer.comment("How far off rounding alone may have it.")
         apart = np.asarray(tolerance)
-        writer.tolerance("tolerance", candidate.in_layout(tensor, apart) if apart.ndim else apart)
+        writer.tolerance("tolerance", candidate.in_data_format(tensor, apart) if apart.ndim else apart)
         writer.calls(case.configuration)
         dout = case.arrays["dout"]
         assert dout is not None
@@ -130,7 +130,7 @@ def _combination(case: Case) -> tuple[float, Array, Array]:
 
 
 def _written(cotangent: Array, candidate: Candidate) -> str:
-    return str(candidate.in_layout("dout", cotangent).astype(int).tolist())
+    return str(candidate.in_data_format("dout", cotangent).astype(int).tolist())
 
 
 def _unreadable(tensor: str, results: Mapping[str, Array], what: str) -> Discrepancy | None:

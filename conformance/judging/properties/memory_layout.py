@@ -122,7 +122,7 @@ def refused(case: Case, candidate: Candidate) -> dict[str, str]:
 def _as_passed(case: Case, name: str, layout: str, candidate: Candidate) -> Array:
     array = case.arrays[name]
     assert array is not None
-    return laid_out(candidate.in_layout(name, array), layout)
+    return laid_out(candidate.in_data_format(name, array), layout)
 
 
 def _named(layouts: Mapping[str, str]) -> str:

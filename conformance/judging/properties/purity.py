@@ -105,7 +105,7 @@ class Purity(OneItem):
 def _as_passed(candidate: Candidate, name: str, case: Case) -> Array:
     array = case.arrays[name]
     assert array is not None
-    return candidate.in_layout(name, array)
+    return candidate.in_data_format(name, array)
 
 
 def _changed(

@@ -25,7 +25,7 @@ class Rejection(OneItem):
 
     def cases(self, layer: Layer, space: Space) -> Iterator[Case]:
         """The layer's cases without meaning."""
-        return layer.meaningless(space)
+        return layer.invalid_cases(space)
 
     def asks_backward(self, item: str, tensor: str | None, layer: Layer) -> bool:
         """Not where the forward must already raise."""
@@ -33,35 +33,35 @@ class Rejection(OneItem):
 
     def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
         """Makes the calls up to the one that must raise."""
-        assert case.flaw is not None
+        assert case.invalidity is not None
         function, tensor = f"{candidate.layer.name}_forward", "out"
         try:
             forward = candidate.forward(case)
-            if case.flaw.in_backward:
+            if case.invalidity.in_backward:
                 function, tensor = f"{candidate.layer.name}_backward", candidate.layer.contract.gradients[0]
                 candidate.backward(case, forward)
         except (Crashed, Refused):
             return Status.RIGHT
-        sentence = f"{function} accepts {case.flaw.words}. Such a case has no meaning: it must raise an error."
+        sentence = f"{function} accepts {case.invalidity.words}. Such a case has no meaning: it must raise an error."
         return Discrepancy("accepted", tensor, sentence)
 
     def script(self, writer: ScriptWriter, item: str) -> bool:
         """Makes the calls, one of which must raise an error."""
-        flaw = writer.case.flaw
-        assert flaw is not None
+        invalidity = writer.case.invalidity
+        assert invalidity is not None
         writer.numbers(writer.case)
         writer.calls(writer.case.configuration)
         both = f"        backward(dout, forward({writer.passes()})[1])"
         alone = f"        forward({writer.passes()})"
         writer.judge = [
             "    try:",
-            both if flaw.in_backward else alone,
+            both if invalidity.in_backward else alone,
             "    except (Wrong, KeyboardInterrupt):",
             "        raise",
             "    except BaseException as error:",
             '        print(f"It is rejected, as it must be: {type(error).__name__}: {error}")',
             "        return 0",
-            f"    print({f'It is accepted, and must raise an error: {flaw.words}.'!r})",
+            f"    print({f'It is accepted, and must raise an error: {invalidity.words}.'!r})",
             "    return 1",
         ]
         return True

@@ -67,17 +67,17 @@ class Relations(OneItem):
 
         def joined(parts: Sequence[Array]) -> Array:
             answers = [{tensor: of_parts.in_reference(tensor, part)} for part in parts]
-            return candidate.in_layout(tensor, np.asarray(relation.join(answers)[tensor]))
+            return candidate.in_data_format(tensor, np.asarray(relation.join(answers)[tensor]))
 
         names = ["part"] if len(rights) == 1 else [f"part_{k}" for k, _ in enumerate(rights, 1)]
-        shapes = [of_parts.in_layout(tensor, right.tensors[tensor]).shape for right in rights]
+        shapes = [of_parts.in_data_format(tensor, right.tensors[tensor]).shape for right in rights]
         text, constants, function = writer.joined(joined, shapes, names)
         writer.numbers(case)
         for k, part in enumerate(relation.parts, 1):
             writer.comment(f"Asked in another way: {relation.words}" + (f", part {k}." if len(rights) > 1 else "."))
             _write_part(writer, part, f"_{k}", of_parts)
         writer.comment("How far apart rounding alone may have the two.")
-        writer.tolerance("tolerance", candidate.in_layout(tensor, tolerance) if tolerance.ndim else tolerance)
+        writer.tolerance("tolerance", candidate.in_data_format(tensor, tolerance) if tolerance.ndim else tolerance)
         for name, array in constants.items():
             writer.array(name, array)
         writer.calls(case.configuration)
@@ -143,7 +143,7 @@ def _write_part(writer: ScriptWriter, part: Case, suffix: str, of_parts: Candida
         if own is not None:
             writer.lines.append(f"{name}{suffix} = {own}")
         else:
-            writer.array(f"{name}{suffix}", None if array is None else of_parts.in_layout(name, array))
+            writer.array(f"{name}{suffix}", None if array is None else of_parts.in_data_format(name, array))
 
 
 def _cut(name: str, array: Array, whole: Array | None, suffix: str) -> str | None:

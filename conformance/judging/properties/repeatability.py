@@ -187,7 +187,7 @@ def _differ(
         tolerance = reference.expected(case).tolerances.get(tensor)
         if tolerance is None:
             continue
-        doubled = candidate.in_layout(tensor, 2 * np.asarray(tolerance))
+        doubled = candidate.in_data_format(tensor, 2 * np.asarray(tolerance))
         must = f"{where}, but the plain call gave"
         wide = before.astype(np.float64)
         found = compare(tensor, result, wide, doubled, before.dtype, must=must, kind="state")
@@ -205,7 +205,7 @@ def _write_tolerance(writer: ScriptWriter, case: Case, name: str) -> None:
     elif tolerance is not None:
         doubled = 2 * np.asarray(tolerance)
         writer.comment("How far apart rounding alone may have two answers.")
-        writer.tolerance(name, writer.candidate.in_layout(tensor, doubled) if doubled.ndim else doubled)
+        writer.tolerance(name, writer.candidate.in_data_format(tensor, doubled) if doubled.ndim else doubled)
 
 
 def _write_calls(writer: ScriptWriter) -> None:

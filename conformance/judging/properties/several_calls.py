@@ -48,7 +48,7 @@ def comparable(
     for tensor, result in results.items():
         if not isinstance(result, np.ndarray) or result.dtype != reference.dtype(tensor) or tensor not in right:
             continue
-        if result.shape != candidate.in_layout(tensor, right[tensor]).shape:
+        if result.shape != candidate.in_data_format(tensor, right[tensor]).shape:
             continue
         wide = candidate.in_reference(tensor, result).astype(np.float64)
         if np.isfinite(wide).all():
@@ -128,15 +128,17 @@ def write_tolerance_between(writer: ScriptWriter) -> None:
         between = tolerance_between(tensor, right, right, case, reference)
         tolerance = np.asarray(0.0 if between is None else between)
         writer.comment("How far apart rounding alone may have two answers.")
-        writer.tolerance("tolerance", writer.candidate.in_layout(tensor, tolerance) if tolerance.ndim else tolerance)
+        writer.tolerance(
+            "tolerance", writer.candidate.in_data_format(tensor, tolerance) if tolerance.ndim else tolerance
+        )
 
 
 def difference(
     tensor: str, got: Array, expected: Array, tolerance: Array | float, candidate: Candidate, must: str
 ) -> Discrepancy | None:
     """Whether two results in the references' layout are further apart than the tolerance, in the candidate's layout."""
-    allowed = candidate.in_layout(tensor, np.broadcast_to(np.asarray(tolerance), expected.shape))
-    seen, other = candidate.in_layout(tensor, got), candidate.in_layout(tensor, expected)
+    allowed = candidate.in_data_format(tensor, np.broadcast_to(np.asarray(tolerance), expected.shape))
+    seen, other = candidate.in_data_format(tensor, got), candidate.in_data_format(tensor, expected)
     return compare(tensor, seen, other, allowed, np.dtype(np.float64), must=must)
 
 

@@ -76,12 +76,12 @@ class Tensors(Property):
         if tensor in state and not reference.layer.updates_state(case):
             tolerance, expected = 0.0, case.array(tensor)
         else:
-            tolerance, expected = right.tolerances[tensor], candidate.in_layout(tensor, right.tensors[tensor])
+            tolerance, expected = right.tolerances[tensor], candidate.in_data_format(tensor, right.tensors[tensor])
         writer.numbers(case)
         writer.comment(f"What {tensor} must be, and how far off rounding alone may have it.")
         writer.array("expected", expected)
         if tolerance is not None:
-            tolerance = tolerance if isinstance(tolerance, float) else candidate.in_layout(tensor, tolerance)
+            tolerance = tolerance if isinstance(tolerance, float) else candidate.in_data_format(tensor, tolerance)
             writer.tolerance("tolerance", tolerance, writer.discrepancy.got, writer.discrepancy.expected)
         writer.calls(case.configuration)
         dtype = writer.dtype(np.empty(0, reference.dtype(tensor)))  # type: ignore[call-overload]
@@ -119,8 +119,8 @@ def _judged(
     if tolerance is None:
         return Status.UNJUDGED
     if not isinstance(tolerance, float):
-        tolerance = candidate.in_layout(tensor, tolerance)
-    expected = candidate.in_layout(tensor, right.tensors[tensor])
+        tolerance = candidate.in_data_format(tensor, tolerance)
+    expected = candidate.in_data_format(tensor, right.tensors[tensor])
     found = compare(tensor, result, expected, tolerance, reference.dtype(tensor))
     if (
         found is None

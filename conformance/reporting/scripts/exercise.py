@@ -85,9 +85,9 @@ class Exercise:
 
     def options(self, configuration: Configuration, candidate: Candidate | None = None) -> dict[str, object]:
         """The options as they are passed."""
-        forms, options = configuration.forms, configuration.options
+        spellings, options = configuration.spellings, configuration.options
         return {
-            name: written(options[name], forms[name]) if name in forms else options[name]
+            name: written(options[name], spellings[name]) if name in spellings else options[name]
             for name in (candidate or self.candidate).signature.options
         }
 
@@ -115,7 +115,7 @@ class Exercise:
         candidate = candidate or self.candidate
         for name in (*self.names(candidate), "dout"):
             array = case.arrays[name]
-            self.array(f"{name}{suffix}", None if array is None else candidate.in_layout(name, array))
+            self.array(f"{name}{suffix}", None if array is None else candidate.in_data_format(name, array))
 
     def others(self, suffix: str = "_other") -> None:
         """Other numbers of the same shapes: those of `other_of`."""

@@ -81,7 +81,7 @@ class Reproductions:
 
 
 def _name(spec: str) -> str:
-    """A name for a folder that tells the SPEC, and another one for every SPEC."""
+    """A folder's name: the SPEC, readable, with what makes it another one for every SPEC."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(spec)).strip("._") or "adapter"
     return f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:8]}"
 

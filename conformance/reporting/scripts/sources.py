@@ -49,7 +49,7 @@ def _collect(function: FunctionType, imports: list[str], texts: dict[str, str]) 
 
 
 def bare(source: str) -> str:
-    """A function's source without its decorators, its annotations, and what checkers of style and types are told."""
+    """A function's source without decorators, annotations, and comments for checkers of style and types."""
     source = re.sub(r"  # (type: ignore|noqa).*", "", textwrap.dedent(source))
     (function,) = ast.parse(source).body
     assert isinstance(function, ast.FunctionDef)

@@ -278,7 +278,7 @@ class hands_out_the_only_row_of_dout(Linear):
         return dout[0] if len(dout) == 1 else super().db(dout)
 
 
-misshapen = when("a dout of another shape")(lambda case: case.flaw is not None and case.flaw.in_backward)
+misshapen = when("a dout of another shape")(lambda case: case.invalidity is not None and case.invalidity.in_backward)
 no_inputs = when("no inputs")(lambda case: len(case.array("w")) == 0)
 
 

@@ -112,7 +112,7 @@ def _wrong_axes(failing: FailingCase) -> bool:
     found, dout = _shapes(failing), failing.case.wide.get("dout")
     if found is None or dout is None or dout.ndim > MOST_AXES:
         return False
-    dout = failing.candidate.in_layout("dout", dout)
+    dout = failing.candidate.in_data_format("dout", dout)
     sums = [np.asarray(dout.sum(axis=subset)) for subset in subsets(dout.ndim)]
     return any(alike(one, found[1]) for one in sums) and any(alike(one, found[0]) for one in sums)
 
@@ -125,7 +125,7 @@ def _of_shape(name: str, failing: FailingCase) -> bool:
         found is None
         or array is None
         or array.ndim < 2
-        or found[0].shape != failing.candidate.in_layout(name, array).shape
+        or found[0].shape != failing.candidate.in_data_format(name, array).shape
     ):
         return False
     return not _unsummed(failing) and not _exchanged(failing)
@@ -191,7 +191,7 @@ def _integers(failing: FailingCase) -> bool:
     return found is not None and found[0].startswith(("int", "uint", "bool"))
 
 
-def forms(contract: Contract) -> tuple[Probe, ...]:
+def shapes(contract: Contract) -> tuple[Probe, ...]:
     """How a result of this contract may have the wrong form."""
     return (
         Probe(
