@@ -74,12 +74,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One layer of an implementation; `twin` is the right one that it is a change of, None: it is right itself."""
+    """One layer of an implementation; `base` is the right one that it is a change of, None: it is right itself."""
 
     name: str
     layer: str
     spec: str
-    twin: Candidate | None = None
+    base: Candidate | None = None
 
 
 @dataclass
@@ -111,8 +111,8 @@ class Results:
 
 def faulty(fault: Fault) -> Candidate:
     """A fault as a candidate."""
-    twin = Candidate(f"{fault.layer}'s {fault.twin.__name__}", fault.layer, specification_of(fault.twin))
-    return Candidate(fault.name, fault.layer, fault.spec, twin)
+    base = Candidate(f"{fault.layer}'s {fault.base.__name__}", fault.layer, specification_of(fault.base))
+    return Candidate(fault.name, fault.layer, fault.spec, base)
 
 
 def specification_of(adapter: type) -> str:
@@ -142,7 +142,7 @@ def ask(checker: Checker, candidate: Candidate, setting: str, without: Collectio
     adapter, layer = load(candidate.spec, CONTRACTS), LAYER[candidate.layer]
     dtypes = checker.asked(adapter.settings["dtypes"], setting)
     found, accused, refused, answered = None, set(), False, False
-    own = [each for dtype in dtypes for each in own_cases(candidate.twin or candidate, dtype) if setting == OWN]
+    own = [each for dtype in dtypes for each in own_cases(candidate.base or candidate, dtype) if setting == OWN]
     for key, space, case in own or questions(adapter, layer, setting, dtypes):
         if key in without:
             continue
@@ -158,9 +158,9 @@ def ask(checker: Checker, candidate: Candidate, setting: str, without: Collectio
         except BaseException as error:
             found = found or f"{type(error).__name__}: {' '.join(str(error).split())[:150]} ({case.dtype}, {key[2]})"
             accused.add(key)
-            if candidate.twin is not None:
+            if candidate.base is not None:
                 break
-    if refused and not answered and found is None and candidate.twin is not None:
+    if refused and not answered and found is None and candidate.base is not None:
         found = "refuses everything"
     return Verdict(found, process_time() - start, bool(dtypes), frozenset(accused))
 
@@ -229,24 +229,24 @@ def can_see(checker: str, fault: Fault, results: Results) -> bool:
 def run(faults: list[Fault], right: list[Candidate], only: list[str]) -> Results:
     """Every candidate before every checker: right ones first, so that nobody pays for compiling a program."""
     results = Results(faults, right, only)
-    twins = {candidate.twin for candidate in map(faulty, faults)}
+    bases = {candidate.base for candidate in map(faulty, faults)}
     for candidate in (*right, *map(faulty, faults)):
         told = []
         for checker in only:
             told.append("")
             for setting in SETTINGS_OF[checker]:
                 without: Collection[Key] = ()
-                if candidate.twin is not None:
-                    without = results.of(candidate.twin, checker, setting).accused
+                if candidate.base is not None:
+                    without = results.of(candidate.base, checker, setting).accused
                 if checker == BACKPROOF:
                     verdict = try_backproof(candidate)
-                elif setting == OWN and candidate.twin is None and candidate not in twins:
+                elif setting == OWN and candidate.base is None and candidate not in bases:
                     verdict = Verdict(None, 0.0, asked=False)
                 else:
                     verdict = ask(CHECKERS[checker], candidate, setting, without)
                 results.verdicts[candidate.spec, candidate.layer, checker, setting] = verdict
                 told[-1] += "-" if not verdict.asked else "x" if verdict.found else "."
-                if candidate.twin is None and verdict.found:
+                if candidate.base is None and verdict.found:
                     print(f"FALSE ALARM of {checker}, {setting}: {candidate.name}: {verdict.found}", flush=True)
         print(f"{' '.join(told)}  {candidate.layer} {candidate.name}", flush=True)
     return results
@@ -388,7 +388,7 @@ def main() -> int:
     torch.set_num_threads(1)
     in_layer = [fault for fault in FAULTS if options.layer in (None, fault.layer)]
     faults = [fault for fault in in_layer if not options.names or any(name in fault.name for name in options.names)]
-    right = {(twin.spec, twin.layer): twin for fault in faults if (twin := faulty(fault).twin) is not None}
+    right = {(base.spec, base.layer): base for fault in faults if (base := faulty(fault).base) is not None}
     if not options.names:
         for each in EQUIVALENTS:
             for layer in layers_of(each.adapter):

@@ -11,7 +11,7 @@
     python benchmarks/gallery.py exact --seeds 20 --write    every item's verdict at seed after seed
     python benchmarks/gallery.py matrix NAME ...             of some faults alone
 
-Each fault is judged in its own layer alone, on the cases that its right twin is asked, and neither shrunk nor
+Each fault is judged in its own layer alone, on the cases that its right base is asked, and neither shrunk nor
 explained. A fault is found when every item that is named for it fails; `--write` puts the tables into docs/gallery.md,
 and what is measured into plugins/gallery/measured.json; measured.py says what a measurement leaves there as it is.
 Exit status 1: `matrix`: an item misses a fault for which it is named, or fails away from its trigger, or a right
@@ -44,7 +44,7 @@ from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.explain import counterexamples
 from backproof.conformance.judging.properties import PROPERTIES, property_of
 from backproof.conformance.judging.runner import PartRunner
-from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, Fault
+from backproof.plugins.gallery import EQUIVALENTS, FAULTS, OUT_OF_SCOPE, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
 from backproof.plugins.gallery.fault import Measured
 from backproof.plugins.gallery.runner import STAGES, Admits, GalleryRunner, everything, runners
@@ -60,7 +60,7 @@ SEEDS, FEW_SEEDS = 50, 5
 #: A process takes a family: no one of them may take much longer than the others.
 MOST_OF_A_FAMILY = 16
 
-#: The names of faults of one right twin, which share its cases.
+#: The names of faults of one right base, which share its cases.
 Family = tuple[str, ...]
 
 S, T = TypeVar("S"), TypeVar("T")
@@ -85,33 +85,33 @@ class Row:
 
 
 def families(faults: Iterable[Fault]) -> list[Family]:
-    """The faults by their right twins, at most so many together; the largest families first."""
-    order = sorted(faults, key=lambda fault: (fault.layer, fault.twin_spec))
-    groups = (list(group) for _, group in groupby(order, key=lambda fault: (fault.layer, fault.twin_spec)))
+    """The faults by their right bases, at most so many together; the largest families first."""
+    order = sorted(faults, key=lambda fault: (fault.layer, fault.base_spec))
+    groups = (list(group) for _, group in groupby(order, key=lambda fault: (fault.layer, fault.base_spec)))
     parts = [
         group[start : start + MOST_OF_A_FAMILY] for group in groups for start in range(0, len(group), MOST_OF_A_FAMILY)
     ]
     return sorted((tuple(fault.name for fault in part) for part in parts), key=len, reverse=True)
 
 
-def of_twin(fault: Fault, profile: str, seed: int) -> tuple[PartRunner, ...]:
-    """The runners of its right twin."""
-    return runners(load(fault.twin_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
+def of_base(fault: Fault, profile: str, seed: int) -> tuple[PartRunner, ...]:
+    """The runners of its right base."""
+    return runners(load(fault.base_spec, CONTRACTS), LAYER[fault.layer], PROFILES[profile], seed)
 
 
 def gallery_runners(
-    fault: Fault, twins: Iterable[PartRunner], stages: Sequence[str] = STAGES, admitted: Admits = everything
+    fault: Fault, bases: Iterable[PartRunner], stages: Sequence[str] = STAGES, admitted: Admits = everything
 ) -> Iterator[GalleryRunner]:
-    """The runners of a fault, on its twin's cases or some of them."""
+    """The runners of a fault, on its base's cases or some of them."""
     adapter = load(fault.spec, CONTRACTS)
-    return (GalleryRunner(adapter, twin, admitted, stages) for twin in twins)
+    return (GalleryRunner(adapter, base, admitted, stages) for base in bases)
 
 
-def judged(fault: Fault, twins: Sequence[PartRunner], stages: Sequence[str] = STAGES, seed: int = 0) -> Row:
+def judged(fault: Fault, bases: Sequence[PartRunner], stages: Sequence[str] = STAGES, seed: int = 0) -> Row:
     """Every item's verdict on a fault: in how many cases it fails. At a `seed` other than 0 the lists are left out."""
     row, start = Row(fault.name), perf_counter()
     failed: dict[str, int] = {}
-    for runner in gallery_runners(fault, twins, stages):
+    for runner in gallery_runners(fault, bases, stages):
         for check in (
             runner.checks if not seed else [check for check in runner.checks if not property_of(check).is_listed]
         ):
@@ -125,10 +125,10 @@ def judged(fault: Fault, twins: Sequence[PartRunner], stages: Sequence[str] = ST
     return row
 
 
-def first(fault: Fault, twins: Iterable[PartRunner], checks: Sequence[str], stages: Sequence[str] = STAGES) -> Row:
+def first(fault: Fault, bases: Iterable[PartRunner], checks: Sequence[str], stages: Sequence[str] = STAGES) -> Row:
     """How soon these items find a fault; each stops at its first failure."""
     row, start, waiting, asked = Row(fault.name), perf_counter(), list(checks), 0
-    for runner in gallery_runners(fault, twins, stages):
+    for runner in gallery_runners(fault, bases, stages):
         here = [check for check in waiting if check in runner.checks]
         for check, found in runner.first_failures(here).items():
             if found is not None:
@@ -149,22 +149,22 @@ def first(fault: Fault, twins: Iterable[PartRunner], checks: Sequence[str], stag
 def matrix(profile: str, seed: int, family: Family) -> list[Row]:
     """For each fault how soon it is found, and what fails away from its trigger."""
     faults = [FAULT[name] for name in family]
-    twins = of_twin(faults[0], profile, seed)
-    for twin in twins:  # what is right is not the fault's time
-        for check in twin.checks:
-            twin.item_cases(check)
+    bases = of_base(faults[0], profile, seed)
+    for base in bases:  # what is right is not the fault's time
+        for check in base.checks:
+            base.item_cases(check)
     rows = []
     for fault in faults:
-        rows.append(row := first(fault, twins, fault.caught_by))
+        rows.append(row := first(fault, bases, fault.caught_by))
         if fault.trigger.holds is not ALWAYS.holds:
-            keep_away(fault, twins, row)
+            keep_away(fault, bases, row)
     return rows
 
 
-def keep_away(fault: Fault, twins: Sequence[PartRunner], row: Row) -> None:
+def keep_away(fault: Fault, bases: Sequence[PartRunner], row: Row) -> None:
     """Asks a fault only what lies outside of its trigger."""
     row.asked_away = 0
-    for runner in gallery_runners(fault, twins, admitted=lambda case: not fault.trigger(case)):
+    for runner in gallery_runners(fault, bases, admitted=lambda case: not fault.trigger(case)):
         row.away += [check for check in runner.checks if runner.item_cases(check).failed]
         row.asked_away += sum(runner.item_cases(check).judged for check in fault.caught_by if check in runner.checks)
 
@@ -238,24 +238,24 @@ class Power:
 def power(profile: str, seeds: int, family: Family) -> list[Power]:
     """What the sweep finds holds for every seed; the rest is tried."""
     faults = [FAULT[name] for name in family]
-    twins = of_twin(faults[0], profile, 0)
+    bases = of_base(faults[0], profile, 0)
     found: dict[str, Power] = {}
     left: dict[str, list[str]] = {}
     for fault in faults:
         # How arrays lie in memory is drawn, of the swept cases too.
         steady = [check for check in fault.caught_by if check != "memory_layout"]
-        row = first(fault, twins, steady, ("sweep",))
+        row = first(fault, bases, steady, ("sweep",))
         left[fault.name] = [check for check in fault.caught_by if check not in row.found]
         found[fault.name] = Power(fault.name, profile, swept=not left[fault.name])
     for seed in range(seeds):
         wanted = [fault for fault in faults if left[fault.name] or seed < FEW_SEEDS]
         if not wanted:
             break
-        twins = of_twin(faults[0], profile, seed)
+        bases = of_base(faults[0], profile, seed)
         for fault in wanted:
             checks = left[fault.name] or fault.caught_by
             stages = STAGES if any(check in PROPERTIES for check in checks) or not left[fault.name] else ("drawn",)
-            row, tried = first(fault, twins, checks, stages), found[fault.name]
+            row, tried = first(fault, bases, checks, stages), found[fault.name]
             tried.seeds += 1
             tried.found += not row.missed
             if row.missed:
@@ -298,16 +298,16 @@ def exact(profile: str, seeds: int, family: Family) -> list[str]:
     """What is wrong at any seed: items that miss a fault, or that are not named for it."""
     complaints = []
     for seed in range(seeds):
-        twins = of_twin(FAULT[family[0]], profile, seed)
+        bases = of_base(FAULT[family[0]], profile, seed)
         for fault in map(FAULT.__getitem__, family):
             # The sweep and the lists are the same for every seed, and memory layouts are not.
-            row = judged(fault, twins, STAGES if seed == 0 or "memory_layout" in fault.caught_by else ("drawn",), seed)
+            row = judged(fault, bases, STAGES if seed == 0 or "memory_layout" in fault.caught_by else ("drawn",), seed)
             complaints += [f"{fault.name} fails {check} at seed {seed}, not named for it" for check in row.wrong]
             missed = [check for check in row.missed if not seed or not property_of(check).is_listed]
-            lost = first(fault, twins, missed).missed if missed else []
+            lost = first(fault, bases, missed).missed if missed else []
             complaints += [f"{fault.name} escapes {check} at seed {seed}" for check in lost]
     # A run of many seeds takes long: what is known of a family is told when it is done.
-    print(f"{profile}: {len(family)} of {FAULT[family[0]].twin.__name__}", *complaints, sep="\n    ", flush=True)
+    print(f"{profile}: {len(family)} of {FAULT[family[0]].base.__name__}", *complaints, sep="\n    ", flush=True)
     return complaints
 
 
@@ -417,7 +417,7 @@ def measure(first_seed: int, seeds: int, name: str) -> tuple[Measured, list[str]
     for seed in range(first_seed, first_seed + seeds):
         judged_cases = [
             (check, runner.item_cases(check))
-            for runner in gallery_runners(fault, of_twin(fault, "quick", seed))
+            for runner in gallery_runners(fault, of_base(fault, "quick", seed))
             for check in runner.checks
         ]
         failed.append({check for check, cases in judged_cases if cases.failed})
@@ -448,7 +448,7 @@ def show_measure(faults: Sequence[Fault], options: argparse.Namespace) -> int:
 
 def show_lists(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     """Prints how many right implementations there are and how much is not there, and writes both."""
-    print(f"{len(faults)} faults, {len(EQUIVALENTS)} right implementations, {len(BEYOND)} entries left out")
+    print(f"{len(faults)} faults, {len(EQUIVALENTS)} right implementations, {len(OUT_OF_SCOPE)} entries left out")
     for name, table in lists().items() if options.write else ():
         write_table(name, table, "lists")
     return 0

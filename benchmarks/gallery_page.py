@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backproof.plugins.gallery import BEYOND, EQUIVALENTS, Fault
+from backproof.plugins.gallery import EQUIVALENTS, OUT_OF_SCOPE, Fault
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "gallery.md"
 
@@ -54,5 +54,5 @@ def lists() -> dict[str, str]:
     """The right implementations and what is not there, as Markdown."""
     right = ["| implementation | layers | why it is right | modelled on |", "|---|---|---|---|"]
     right += [f"| `{e.name}` | {', '.join(e.layers)} | {e.why} | {e.source} |" for e in EQUIVALENTS]
-    beyond = ["| entry | why |", "|---|---|", *[f"| {entry} | {why} |" for entry, why in BEYOND.items()]]
-    return {"right": "\n".join(right), "beyond": "\n".join(beyond)}
+    out_of_scope = ["| entry | why |", "|---|---|", *[f"| {entry} | {why} |" for entry, why in OUT_OF_SCOPE.items()]]
+    return {"right": "\n".join(right), "out of scope": "\n".join(out_of_scope)}

@@ -1,4 +1,4 @@
-"""Whether the scripts do what they say: on every fault of the gallery and on its right twin, with NumPy alone.
+"""Whether the scripts do what they say: on every fault of the gallery and on its right base, with NumPy alone.
 
     python benchmarks/reproductions.py                       every fault, on quick
     python benchmarks/reproductions.py NAME ...              some of them
@@ -81,20 +81,20 @@ for line in sys.stdin:
 
 @dataclass
 class Tried:
-    """One counterexample: its script, None if there is none, and what it came to on the fault and on the twin."""
+    """One counterexample: its script, None if there is none, and what it came to on the fault and on the base."""
 
     fault: str
     check: str
     kind: str
     script: Path | None
     on_fault: int | None = None
-    on_twin: int | None = None
+    on_base: int | None = None
     said: str = ""
 
     @property
     def is_right(self) -> bool:
         """Whether it tells the two apart."""
-        return (self.on_fault, self.on_twin) == (1, 0)
+        return (self.on_fault, self.on_base) == (1, 0)
 
 
 def written(folder: Path, explain: bool, name: str) -> list[Tried]:
@@ -116,7 +116,7 @@ def written(folder: Path, explain: bool, name: str) -> list[Tried]:
 
 def run(python: str, tried: Sequence[Tried]) -> None:
     """Runs every script twice."""
-    jobs = [(each, spec) for each in tried if each.script for spec in (None, FAULT[each.fault].twin_spec)]
+    jobs = [(each, spec) for each in tried if each.script for spec in (None, FAULT[each.fault].base_spec)]
     asked = "".join(json.dumps([str(each.script), spec]) + "\n" for each, spec in jobs)
     done = subprocess.run([python, "-c", RUNNER], input=asked, capture_output=True, text=True, check=True)
     for (each, spec), line in zip(jobs, done.stdout.splitlines(), strict=True):
@@ -124,9 +124,9 @@ def run(python: str, tried: Sequence[Tried]) -> None:
         if spec is None:
             each.on_fault = status
         else:
-            each.on_twin = status
+            each.on_base = status
         if status != (1 if spec is None else 0):
-            each.said += f"\n    {'twin' if spec else 'fault'}: {said}"
+            each.said += f"\n    {'base' if spec else 'fault'}: {said}"
 
 
 def show(faults: Sequence[Fault], options: argparse.Namespace) -> int:
@@ -145,7 +145,7 @@ def show(faults: Sequence[Fault], options: argparse.Namespace) -> int:
         run(options.python, tried)
     for each in tried:
         if not each.is_right:
-            told = f"{each.on_fault} on the fault, {each.on_twin} on its twin" if each.script else "no script"
+            told = f"{each.on_fault} on the fault, {each.on_base} on its base" if each.script else "no script"
             print(f"{each.fault} {each.check} ({each.kind}): {told}{each.said}")
     silent = [fault.name for fault, found in zip(faults, lists, strict=True) if not found]
     if silent:
@@ -153,7 +153,7 @@ def show(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     right, kinds = sum(each.is_right for each in tried), Counter(each.check for each in tried)
     whole = sum(all(each.is_right for each in found) for found in lists if found)
     print(
-        f"{right} of {len(tried)} scripts exit with 1 on the fault and with 0 on its twin "
+        f"{right} of {len(tried)} scripts exit with 1 on the fault and with 0 on its base "
         f"({100 * right / max(1, len(tried)):.1f} %), all of them for {whole} of {len(lists) - len(silent)} faults; "
         f"{perf_counter() - start:.0f} s"
     )

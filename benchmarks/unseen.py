@@ -1,6 +1,6 @@
 """Forty faulty implementations, written by somebody who had not seen the suite's catalogue of mistakes.
 
-UNSEEN holds them. A fault changes one thing in a right implementation, its twin; both are adapters, named as
+UNSEEN holds them. A fault changes one thing in a right implementation, its base; both are adapters, named as
 "unseen_conv:ClassName" from this folder. What the suite says of them is how much it can say of a fault that nobody had
 in mind when the catalogue was written.
 """
@@ -27,7 +27,7 @@ class Unseen:
     name: str
     layer: str
     adapter: type
-    twin: type
+    base: type
     trigger: Condition
     caught_by: tuple[str, ...]
     cause: str
@@ -45,9 +45,9 @@ class Unseen:
         return f"{self.adapter.__module__}:{self.name}"
 
     @property
-    def twin_spec(self) -> str:
+    def base_spec(self) -> str:
         """What names the right implementation as an adapter, from this folder."""
-        return f"{self.twin.__module__}:{self.twin.__name__}"
+        return f"{self.base.__module__}:{self.base.__name__}"
 
 
 UNSEEN: tuple[Unseen, ...] = tuple(
@@ -55,7 +55,7 @@ UNSEEN: tuple[Unseen, ...] = tuple(
         name=adapter.__name__,
         layer=layer,
         adapter=adapter,
-        twin=twin,
+        base=base,
         trigger=trigger,
         caught_by=tuple(items.split()),
         cause=" ".join((adapter.__doc__ or "").split()),
@@ -65,5 +65,5 @@ UNSEEN: tuple[Unseen, ...] = tuple(
         ("conv", unseen_conv.ROWS),
         ("batchnorm", unseen_batchnorm.ROWS),
     )
-    for adapter, twin, trigger, items in rows
+    for adapter, base, trigger, items in rows
 )

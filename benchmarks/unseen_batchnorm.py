@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backproof.conformance.spec.case import Case
-from backproof.plugins.gallery.batchnorm import twins
+from backproof.plugins.gallery.batchnorm import bases
 from backproof.plugins.gallery.conditions import (
     ALWAYS,
     Condition,
@@ -192,7 +192,7 @@ class ChunksCountAlike(Chunked):
         return np.full(len(counts), 1 / len(counts))
 
 
-class EvalCentresDout(twins.BatchNorm):
+class EvalCentresDout(bases.BatchNorm):
     """In eval the gradient through the variance is left out, and the one through the mean is not."""
 
     def dx(self, upstream: Array, dgamma: Array, dbeta: Array, cache: Any) -> Any:
@@ -201,7 +201,7 @@ class EvalCentresDout(twins.BatchNorm):
         return cache.gamma * cache.scale * (upstream - upstream.mean(axis=0))
 
 
-class Recomputing(twins.ChannelsLast):
+class Recomputing(bases.ChannelsLast):
     """Right, and keeps x instead of what is normalised."""
 
     def batchnorm_backward(self, dout: Array, cache: Any) -> Any:
@@ -220,7 +220,7 @@ class RecomputedFromTheBatch(Recomputing):
         return cache.rows.mean(axis=0), cache.rows.var(axis=0)
 
 
-class InPlace(twins.BatchNorm):
+class InPlace(bases.BatchNorm):
     """Right: updates the running statistics in place."""
 
     def tracked(self, running_mean: Array, running_var: Array, mean: Array, var: Array, *others: Any) -> Any:
@@ -240,7 +240,7 @@ class AveragedInPlaceAndAgain(InPlace):
     """The moving averages are updated in place, and what is returned is the same formula applied to them again."""
 
     def _returned(self, running_mean: Array, running_var: Array, *others: Any) -> Any:
-        return twins.BatchNorm.tracked(self, running_mean, running_var, *others)
+        return bases.BatchNorm.tracked(self, running_mean, running_var, *others)
 
 
 class Optional:
@@ -272,14 +272,14 @@ class GradientsMovedUp(Optional):
         return [*there, *[None] * (len(gradients) - len(there))]
 
 
-class FlatChannelsLeftAlone(twins.Softened):
+class FlatChannelsLeftAlone(bases.Softened):
     """Channels with a variance below eps count as constant and are multiplied by 0 instead of 1/sqrt(var + eps)."""
 
     def scale(self, var: Array, eps: float, training: bool) -> Any:
         return np.where(var < eps, 0.0, super().scale(var, eps, training))
 
 
-class Economical(twins.Plain):
+class Economical(bases.Plain):
     """Right: dx is made in place, in an array of its own."""
 
     def dx(self, upstream: Array, dgamma: Array, dbeta: Array, cache: Any) -> Any:
@@ -300,7 +300,7 @@ class NormalisedScaledInPlace(Economical):
         return xhat
 
 
-class GammaGradientInHalf(twins.Halved):
+class GammaGradientInHalf(bases.Halved):
     """With float16 images and float32 parameters, dgamma is cast to the dtype of dout as dx is."""
 
     def batchnorm_backward(self, dout: Array, cache: Any) -> Any:
@@ -335,11 +335,11 @@ ROWS: tuple[tuple[type, type, Condition, str], ...] = (
     (UnfoldedInOneStep, Images, several_samples & several_channels, "dx identities"),
     (SumsRunOnIntoTheNextChannel, Signals, several_channels, "dgamma dbeta dx identities"),
     (ChunksCountAlike, Chunked, rows_left, "out dx dgamma identities"),
-    (EvalCentresDout, twins.BatchNorm, evaluating, "dx"),
+    (EvalCentresDout, bases.BatchNorm, evaluating, "dx"),
     (RecomputedFromTheBatch, Recomputing, evaluating, "dgamma"),
     (AveragedInPlaceAndAgain, InPlace, training, "running_mean running_var"),
     (GradientsMovedUp, Optional, missing("gamma") & ~missing("beta"), "dbeta"),
-    (FlatChannelsLeftAlone, twins.Softened, flat_channel, "dx out dgamma stability"),
+    (FlatChannelsLeftAlone, bases.Softened, flat_channel, "dx out dgamma stability"),
     (NormalisedScaledInPlace, Economical, asked_as("a second backward on one cache"), "repeatability"),
-    (GammaGradientInHalf, twins.Halved, ALWAYS, "dgamma"),
+    (GammaGradientInHalf, bases.Halved, ALWAYS, "dgamma"),
 )

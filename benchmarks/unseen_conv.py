@@ -30,7 +30,7 @@ from backproof.plugins.gallery.conditions import (
     some_axis,
     stride_differs,
 )
-from backproof.plugins.gallery.conv import twins
+from backproof.plugins.gallery.conv import bases
 
 Array = NDArray[Any]
 Pairs = tuple[tuple[int, int], ...]
@@ -363,7 +363,7 @@ class PointwiseReadsMemory(Pointwise):
         return x.ravel(order="K").reshape(*x.shape[:2], x.shape[2] * x.shape[3])
 
 
-class TapsScatteredColumnByColumn(twins.Conv):
+class TapsScatteredColumnByColumn(bases.Conv):
     """col2im lists the taps column by column, with tile and repeat exchanged, where im2col lists them row by row."""
 
     def scatter(self, back: Array, g: Any) -> Array:
@@ -374,7 +374,7 @@ class TapsScatteredColumnByColumn(twins.Conv):
         return dpadded
 
 
-class RowsOfTapsByTheirHeight(twins.Conv3d):
+class RowsOfTapsByTheirHeight(bases.Conv3d):
     """The data gradient finds a weight at (depth * height + row) * height + column, where the width belongs."""
 
     def dx(self, upstream: Array, w: Array, g: Any) -> Any:
@@ -383,7 +383,7 @@ class RowsOfTapsByTheirHeight(twins.Conv3d):
         return super().dx(upstream, w.reshape(*w.shape[:2], -1)[:, :, offset % prod(g.kernel)], g)
 
 
-class ReflectionFoldedFromTheEdge(twins.Bordered):
+class ReflectionFoldedFromTheEdge(bases.Bordered):
     """The gradient of reflected pixels is folded back about the edge of the image, the edge pixel among them."""
 
     def crop(self, dpadded: Array, shape: Any, g: Any) -> Any:
@@ -394,7 +394,7 @@ class ReflectionFoldedFromTheEdge(twins.Bordered):
         return rows.T @ dpadded @ columns
 
 
-class WeightsSeeZeros(twins.Bordered):
+class WeightsSeeZeros(bases.Bordered):
     """The weight gradient pads x again, and with zeros whatever the padding mode."""
 
     def dw(self, upstream: Array, padded: Array, g: Any) -> Any:
@@ -403,7 +403,7 @@ class WeightsSeeZeros(twins.Bordered):
         return super().dw(upstream, np.pad(x, ((0, 0), (0, 0), *g.padding)), g)
 
 
-class ImagesTurnedByReversedAxes(twins.ChannelsLast):
+class ImagesTurnedByReversedAxes(bases.ChannelsLast):
     """For dw, x.T and dout.T bring the channels to the front and exchange rows and columns, and so dw has them too."""
 
     def dw(self, upstream: Array, padded: Array, g: Any) -> Any:
@@ -439,10 +439,10 @@ ROWS: tuple[tuple[type, type, Condition, str], ...] = (
     (PointwiseReadsMemory, Pointwise, pointwise & turned_x, "memory_layout"),
     (PatchesWithoutGaps, Patches, apart, "dx identities"),
     (DepthwiseMultiplierOutside, Depthwise, multiplied, "out dx dw"),
-    (TapsScatteredColumnByColumn, twins.Conv, block_of_taps, "dx identities"),
-    (RowsOfTapsByTheirHeight, twins.Conv3d, rows_of_taps & oblong_taps, "dx identities"),
+    (TapsScatteredColumnByColumn, bases.Conv, block_of_taps, "dx identities"),
+    (RowsOfTapsByTheirHeight, bases.Conv3d, rows_of_taps & oblong_taps, "dx identities"),
     (WindowsOfTheUndilatedKernel, Signal, more_undilated, "dx dw db"),
-    (ReflectionFoldedFromTheEdge, twins.Bordered, mode("reflect"), "dx"),
-    (WeightsSeeZeros, twins.Bordered, mode("reflect", "replicate", "circular"), "dw"),
-    (ImagesTurnedByReversedAxes, twins.ChannelsLast, block_of_taps, "dw identities"),
+    (ReflectionFoldedFromTheEdge, bases.Bordered, mode("reflect"), "dx"),
+    (WeightsSeeZeros, bases.Bordered, mode("reflect", "replicate", "circular"), "dw"),
+    (ImagesTurnedByReversedAxes, bases.ChannelsLast, block_of_taps, "dw identities"),
 )

@@ -23,14 +23,14 @@ from backproof.conformance.judging.properties import PROPERTIES
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
 from backproof.plugins import gallery
-from backproof.plugins.gallery import BEYOND, EQUIVALENTS, FAULTS, NEEDS, Fault
+from backproof.plugins.gallery import EQUIVALENTS, FAULTS, NEEDS, OUT_OF_SCOPE, Fault
 from backproof.plugins.gallery.conditions import ALWAYS
 from backproof.plugins.gallery.fault import measured
 from backproof.plugins.gallery.runner import GalleryRunner, everything, runners
 from backproof.reference import CONTRACTS, LAYERS
 
 LAYER = {layer.name: layer for layer in LAYERS}
-TWINS = sorted({(fault.layer, fault.twin_spec) for fault in FAULTS})
+BASES = sorted({(fault.layer, fault.base_spec) for fault in FAULTS})
 
 #: The conditions of the survey that the contract can express, and the pairs of them that real bugs needed together.
 CONDITIONS = """
@@ -46,15 +46,15 @@ on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fa
 
 
 @cache
-def of_twin(layer: str, spec: str, seed: int = 0) -> tuple[PartRunner, ...]:
+def of_base(layer: str, spec: str, seed: int = 0) -> tuple[PartRunner, ...]:
     """The runners of a right implementation, one for each part and dtype."""
     return runners(load(spec, CONTRACTS), LAYER[layer], PROFILES["quick"], seed)
 
 
 def gallery_runners(fault: Fault, seed: int = 0, admitted: Any = everything) -> Iterator[GalleryRunner]:
     adapter = load(fault.spec, CONTRACTS)
-    for twin in of_twin(fault.layer, fault.twin_spec, seed):
-        yield GalleryRunner(adapter, twin, admitted)
+    for base in of_base(fault.layer, fault.base_spec, seed):
+        yield GalleryRunner(adapter, base, admitted)
 
 
 def verdicts(fault: Fault, seed: int = 0, admitted: Any = everything) -> tuple[dict[str, list[Any]], int]:
@@ -103,9 +103,9 @@ def test_few_faults_show_in_every_case() -> None:
     assert len(asked) <= len(FAULTS) // 12
 
 
-@pytest.mark.parametrize(("layer", "spec"), TWINS, ids=lambda value: value)
-def test_a_right_twin_passes(layer: str, spec: str) -> None:
-    for runner in of_twin(layer, spec):
+@pytest.mark.parametrize(("layer", "spec"), BASES, ids=lambda value: value)
+def test_a_right_base_passes(layer: str, spec: str) -> None:
+    for runner in of_base(layer, spec):
         assert not [check for check in runner.checks if runner.item_cases(check).failed]
         assert all(runner.item_cases(check).judged for check in runner.checks)
 
@@ -140,14 +140,14 @@ on_each_smallest = pytest.mark.parametrize("fault", SHOWN, ids=lambda fault: f"{
 
 
 @cache
-def smaller(twin: type, rank: int, elements: int) -> list[brute_force.Question]:
-    """All configurations of at most so many elements that the faults of one twin are asked."""
-    fault = next(fault for fault in FAULTS if fault.twin is twin)
+def smaller(base: type, rank: int, elements: int) -> list[brute_force.Question]:
+    """All configurations of at most so many elements that the faults of one base are asked."""
+    fault = next(fault for fault in FAULTS if fault.base is base)
     return sorted(brute_force.questions(fault, rank, elements), key=lambda question: question.size)
 
 
 def test_everything_small_is_tried() -> None:
-    fault = next(fault for fault in FAULTS if fault.twin.__name__ == "Plain" and fault.layer == "conv")
+    fault = next(fault for fault in FAULTS if fault.base.__name__ == "Plain" and fault.layer == "conv")
     asked = {(q.shapes["x"], q.shapes["w"]) for q in brute_force.questions(fault, 2, 10)}
     ones = (1, 1, 1, 1)
     assert {((2, 1, 1, 1), ones), ((1, 2, 1, 1), (1, 2, 1, 1)), ((1, 1, 1, 1), (2, 1, 1, 1))} <= asked
@@ -166,7 +166,7 @@ def test_the_counterexample_is_the_smallest_case_that_fails(fault: Fault) -> Non
 
     own = min(filter(fails, brute_force.smallest(fault)), key=lambda question: question.size)
     rank = len(own.shapes["x"]) - (0 if fault.layer == "linear" else 2)
-    asked = [question for question in smaller(fault.twin, rank, own.size[0]) if question.size < own.size]
+    asked = [question for question in smaller(fault.base, rank, own.size[0]) if question.size < own.size]
     assert not [question for question in asked[:: max(1, len(asked) // MOST_TRIED)] if fails(question)]
 
     reported = [
@@ -234,8 +234,8 @@ def test_every_condition_has_a_fault_that_needs_it_alone() -> None:
 def test_every_entry_of_the_survey_is_there_or_told_why_not() -> None:
     modelled = {entry for fault in FAULTS for entry in re.findall(r"\b[HM]\d+\b", fault.source)}
     modelled |= {entry for equivalent in EQUIVALENTS for entry in re.findall(r"\b[HM]\d+\b", equivalent.source)}
-    assert [entry for entry in ENTRIES if entry not in modelled and entry not in BEYOND] == []
-    assert sorted(modelled & BEYOND.keys()) == []
+    assert [entry for entry in ENTRIES if entry not in modelled and entry not in OUT_OF_SCOPE] == []
+    assert sorted(modelled & OUT_OF_SCOPE.keys()) == []
 
 
 def test_every_fault_is_measured() -> None:

@@ -1,4 +1,4 @@
-"""What is imported, and what is not: each promise in its own process, with a twin that breaks it and is noticed."""
+"""What is imported, and what is not: each promise in its own process, with a base that breaks it and is noticed."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_a_script_tells_the_fault_from_the_right_implementation(
         f"backproof::{runner.part.title}::{check}::{runner.dtype}", check, found, runner.candidate
     )
     assert script is not None
-    wrong, right = started(script), started(script, fault.twin_spec)
+    wrong, right = started(script), started(script, fault.base_spec)
     assert finished(wrong)[0] == 1, wrong
     code, said = finished(right)
     assert code == 0, said
@@ -194,7 +194,7 @@ def linear_backward(dout, cache):
 """
 LAST = """
 import numpy as np
-from backproof.plugins.gallery.conv.twins import ChannelsLast
+from backproof.plugins.gallery.conv.bases import ChannelsLast
 
 class Fused(ChannelsLast):
     def conv_backward(self, dout, cache):
@@ -631,8 +631,8 @@ def test_a_kept_case_is_fixed_when_it_passes_and_not_before(
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence == "It failed in an earlier run too: the case kept from it still fails."
     assert property_of(check).is_listed or runner.item_cases(check).failed[0][0].origin == "kept"
-    twin = fault.twin
-    saved(tmp_path, "mine.py", f"from {twin.__module__} import {twin.__name__} as made\n")
+    base = fault.base
+    saved(tmp_path, "mine.py", f"from {base.__module__} import {base.__name__} as made\n")
     sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
     assert sentence is not None
     assert re.fullmatch(
@@ -663,7 +663,7 @@ def test_a_file_of_another_version_is_no_case(tmp_path: Path) -> None:
         settled(tmp_path, spec, check)
         for file in (tmp_path / ".backproof").rglob("*.json"):
             file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-        right = f"from {fault.twin.__module__} import {fault.twin.__name__} as made\n"
+        right = f"from {fault.base.__module__} import {fault.base.__name__} as made\n"
         saved(tmp_path, spec.partition(":")[0], right if check == "rejection" else LINEAR.format(factor=1))
         assert settled(tmp_path, spec, check)[0] is None
 

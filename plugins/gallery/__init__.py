@@ -8,22 +8,22 @@ its cause. FAULTS says of each where it shows and what must find it, EQUIVALENTS
 
 from __future__ import annotations
 
-from backproof.plugins.gallery import batchnorm, conv, equivalents, linear, siblings
-from backproof.plugins.gallery.beyond import BEYOND
+from backproof.plugins.gallery import batchnorm, conv, equivalents, linear, near_misses
 from backproof.plugins.gallery.fault import EQUIVALENTS, FAULTS, NEEDS, Equivalent, Fault
+from backproof.plugins.gallery.out_of_scope import OUT_OF_SCOPE
 
 __all__ = [
-    "BEYOND",
     "EQUIVALENTS",
     "FAULTS",
     "NEEDS",
+    "OUT_OF_SCOPE",
     "Equivalent",
     "Fault",
     "batchnorm",
     "conv",
     "equivalents",
     "linear",
-    "siblings",
+    "near_misses",
 ]
 
 _adapters = [entry.adapter for entry in FAULTS] + [entry.adapter for entry in EQUIVALENTS]

@@ -149,14 +149,14 @@ class Fault:
         return specification(self.adapter)
 
     @property
-    def twin(self) -> type:
+    def base(self) -> type:
         """The right implementation that it is a change of."""
         return self.adapter.__bases__[-1]
 
     @property
-    def twin_spec(self) -> str:
+    def base_spec(self) -> str:
         """What names the right implementation as an adapter."""
-        return f"{self.twin.__module__}:{self.twin.__name__}"
+        return f"{self.base.__module__}:{self.base.__name__}"
 
     @property
     def dtypes(self) -> tuple[str, ...]:

@@ -43,12 +43,12 @@ class GalleryRunner(PartRunner):
     """
 
     def __init__(
-        self, adapter: Adapter, twin: PartRunner, admitted: Admits = everything, stages: Sequence[str] = STAGES
+        self, adapter: Adapter, base: PartRunner, admitted: Admits = everything, stages: Sequence[str] = STAGES
     ) -> None:
-        super().__init__(twin.layer, twin.part, twin.dtype, adapter, twin.profile, twin.seed)
-        if [reference.space for reference in self.references] != [reference.space for reference in twin.references]:
+        super().__init__(base.layer, base.part, base.dtype, adapter, base.profile, base.seed)
+        if [reference.space for reference in self.references] != [reference.space for reference in base.references]:
             raise ValueError(f"{adapter.spec} is asked other cases than the implementation that it is a change of.")
-        self.references, self._twin, self._admitted, self._stages = twin.references, twin, admitted, stages
+        self.references, self._base, self._admitted, self._stages = base.references, base, admitted, stages
 
     def admits(self, case: Case) -> bool:
         """Whether a case is asked: not if the gallery_runner is kept from it."""
@@ -57,12 +57,12 @@ class GalleryRunner(PartRunner):
     @cached_property
     def swept(self) -> Asked:
         """The other's sweep, as far as it is asked."""
-        return self._of("sweep", self._twin.swept)
+        return self._of("sweep", self._base.swept)
 
     @cached_property
     def drawn(self) -> Asked:
         """The other's drawn cases, as far as they are asked."""
-        return self._of("drawn", self._twin.drawn)
+        return self._of("drawn", self._base.drawn)
 
     def _of(self, stage: str, asked: Asked) -> Asked:
         taken = stage in self._stages

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.plugins.gallery.batchnorm.gradients import with_gamma
-from backproof.plugins.gallery.batchnorm.twins import (
+from backproof.plugins.gallery.batchnorm.bases import (
     Affine,
     Bare,
     BatchNorm,
@@ -16,6 +15,7 @@ from backproof.plugins.gallery.batchnorm.twins import (
     Softened,
     Switched,
 )
+from backproof.plugins.gallery.batchnorm.gradients import with_gamma
 from backproof.plugins.gallery.conditions import (
     ALWAYS,
     asked_as,

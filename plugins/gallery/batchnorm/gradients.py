@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.plugins.gallery.batchnorm.twins import Affine, BatchNorm, Imaged, Plain, Ranked
+from backproof.plugins.gallery.batchnorm.bases import Affine, BatchNorm, Imaged, Plain, Ranked
 from backproof.plugins.gallery.conditions import (
     ALWAYS,
     channel_axes,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backproof.plugins.gallery.batchnorm.gradients import varied
-from backproof.plugins.gallery.batchnorm.twins import (
+from backproof.plugins.gallery.batchnorm.bases import (
     BatchNorm,
     ChannelsLast,
     Halved,
@@ -16,6 +15,7 @@ from backproof.plugins.gallery.batchnorm.twins import (
     Rounded,
     Softened,
 )
+from backproof.plugins.gallery.batchnorm.gradients import varied
 from backproof.plugins.gallery.conditions import (
     ALWAYS,
     channel_axes,

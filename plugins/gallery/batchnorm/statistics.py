@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from backproof.plugins.gallery.batchnorm.bases import BatchNorm, ChannelsLast, Imaged, Pictured, Softened, Switched
 from backproof.plugins.gallery.batchnorm.gradients import several_elements, shifted, spread, varied
-from backproof.plugins.gallery.batchnorm.twins import BatchNorm, ChannelsLast, Imaged, Pictured, Softened, Switched
 from backproof.plugins.gallery.conditions import elements_a_channel, evaluating, images, scaled, shape, training, when
 from backproof.plugins.gallery.fault import fault
 

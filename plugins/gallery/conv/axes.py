@@ -20,7 +20,7 @@ from backproof.plugins.gallery.conditions import (
     stride_differs,
     when,
 )
-from backproof.plugins.gallery.conv.twins import Conv, Conv1d, Dilated, Pairs, Plain, Spatial, Spread, Strided
+from backproof.plugins.gallery.conv.bases import Conv, Conv1d, Dilated, Pairs, Plain, Spatial, Spread, Strided
 from backproof.plugins.gallery.conv.windows import ones, pixels_from, with_room
 from backproof.plugins.gallery.fault import fault
 

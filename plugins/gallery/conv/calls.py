@@ -16,7 +16,7 @@ from backproof.plugins.gallery.conditions import (
     several_taps,
     strided,
 )
-from backproof.plugins.gallery.conv.twins import Dilated, Plain, Strided
+from backproof.plugins.gallery.conv.bases import Dilated, Plain, Strided
 from backproof.plugins.gallery.every_layer import (
     AddsToTheLastBackward,
     ClearsTheDxThatItReturned,

@@ -18,7 +18,7 @@ from backproof.plugins.gallery.conditions import (
     strided,
     when,
 )
-from backproof.plugins.gallery.conv.twins import Conv, Grouped, Plain, Spatial
+from backproof.plugins.gallery.conv.bases import Conv, Grouped, Plain, Spatial
 from backproof.plugins.gallery.fault import fault
 
 

@@ -18,7 +18,7 @@ from backproof.plugins.gallery.conditions import (
     strided,
     when,
 )
-from backproof.plugins.gallery.conv.twins import Conv, Conv1d, Fourier, Plain, Winograd
+from backproof.plugins.gallery.conv.bases import Conv, Conv1d, Fourier, Plain, Winograd
 from backproof.plugins.gallery.fault import fault
 
 

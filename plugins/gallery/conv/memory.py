@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from backproof.plugins.gallery.conditions import expanded, lies, scattered, shape, when
-from backproof.plugins.gallery.conv.twins import Plain
+from backproof.plugins.gallery.conv.bases import Plain
 from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
 from backproof.plugins.gallery.memory import as_it_lies, is_expanded

@@ -17,7 +17,7 @@ from backproof.plugins.gallery.conditions import (
     some_axis,
     unpadded,
 )
-from backproof.plugins.gallery.conv.twins import MODES, Bordered, Conv, Padded, Pairs, folded, shown
+from backproof.plugins.gallery.conv.bases import MODES, Bordered, Conv, Padded, Pairs, folded, shown
 from backproof.plugins.gallery.conv.windows import pixels_from
 from backproof.plugins.gallery.fault import fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backproof.plugins.gallery.conditions import axes, shape, strided, when
-from backproof.plugins.gallery.conv.twins import Pairs, Strict
+from backproof.plugins.gallery.conv.bases import Pairs, Strict
 from backproof.plugins.gallery.fault import fault
 
 undivided = when("groups that do not divide the filters")(lambda case: shape(case, "w")[0] % case.options["groups"] > 0)

@@ -18,7 +18,7 @@ from backproof.plugins.gallery.conditions import (
     shape,
     when,
 )
-from backproof.plugins.gallery.conv.twins import ChannelsLast, Plain, Rounded, Single, Unbiased
+from backproof.plugins.gallery.conv.bases import ChannelsLast, Plain, Rounded, Single, Unbiased
 from backproof.plugins.gallery.fault import fault
 
 

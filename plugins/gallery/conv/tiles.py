@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from backproof.plugins.gallery.conditions import Condition, axes, shape, size, spatial, when
-from backproof.plugins.gallery.conv.twins import Conv, Plain, Spatial
+from backproof.plugins.gallery.conv.bases import Conv, Plain, Spatial
 from backproof.plugins.gallery.fault import fault
 
 

@@ -18,7 +18,7 @@ from backproof.plugins.gallery.conditions import (
     strided,
     when,
 )
-from backproof.plugins.gallery.conv.twins import Conv, Plain, Spread, Strided
+from backproof.plugins.gallery.conv.bases import Conv, Plain, Spread, Strided
 from backproof.plugins.gallery.fault import fault
 
 several_strides = some_axis("stride > 1 over several windows", lambda axis: axis.stride > 1 and axis.out > 1)

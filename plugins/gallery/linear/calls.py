@@ -24,7 +24,7 @@ from backproof.plugins.gallery.every_layer import (
     ReturnsAWorkspace,
 )
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.linear.twins import Checked, Linear, Unbiased
+from backproof.plugins.gallery.linear.bases import Checked, Linear, Unbiased
 
 one_row = size("x", 0, "a batch of 1", lambda n: n == 1)
 one_output = size("w", 1, "one output", lambda n: n == 1)

@@ -18,7 +18,7 @@ from backproof.plugins.gallery.conditions import (
 )
 from backproof.plugins.gallery.every_layer import ReadFromItsBuffer
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.linear.twins import Linear, Rounded, Single, Stacked
+from backproof.plugins.gallery.linear.bases import Linear, Rounded, Single, Stacked
 from backproof.plugins.gallery.memory import as_it_lies, buffer_of, is_expanded, is_scattered
 
 

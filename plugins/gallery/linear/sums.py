@@ -6,7 +6,7 @@ import numpy as np
 
 from backproof.plugins.gallery.conditions import ALWAYS, asked_as, several_rows, shape, size, stacked, when
 from backproof.plugins.gallery.fault import fault
-from backproof.plugins.gallery.linear.twins import Linear, Stacked, Transposed
+from backproof.plugins.gallery.linear.bases import Linear, Stacked, Transposed
 
 several_inputs = size("w", 0, "several inputs", lambda n: n > 1)
 several_outputs = size("w", 1, "several outputs", lambda n: n > 1)

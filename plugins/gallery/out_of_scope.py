@@ -11,7 +11,7 @@ _LAYER = "layer norm, which is no layer of the contract"
 _GROUP = "group norm, which is no layer of the contract"
 
 #: What the contract cannot express, by entry: H is a published bug, M a mistake that people make by hand.
-BEYOND: Mapping[str, str] = MappingProxyType(
+OUT_OF_SCOPE: Mapping[str, str] = MappingProxyType(
     {
         "H95": f"Chainer PR#8624: {_SECOND}",
         "H99": f"pytorch#14272: {_TRANSPOSED}",
