@@ -30,8 +30,9 @@ from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.draw import drawn
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.cases.sweep import swept
+from backproof.conformance.explaining.counterexample import EVERYWHERE, SOMEHOW_EVERYWHERE
 from backproof.conformance.explaining.region import RegionSearch, dense
-from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE, Rule
+from backproof.conformance.explaining.rules import Rule
 from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.judging.runner import PartRunner, quiet

@@ -109,3 +109,5 @@ def test_heavy_imports_in_pytest_are_noticed(tmp_path: Path) -> None:
     assert "'msgspec'" in with_adapter
     assert "'rich'" not in with_adapter
     assert "'jinja2'" not in with_adapter
+    for module in ("part", "diagnosis", "region", "probes"):
+        assert f"backproof.conformance.explaining.{module}'" not in with_adapter

@@ -8,6 +8,11 @@ from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.results import Discrepancy
 
+#: The region of what fails in every case that was judged.
+EVERYWHERE = "every case"
+#: Every configuration fails, for some values of its arrays but not all.
+SOMEHOW_EVERYWHERE = "every configuration"
+
 
 @dataclass(frozen=True, eq=False)
 class Counterexample:

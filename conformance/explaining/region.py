@@ -9,8 +9,8 @@ import numpy as np
 
 from backproof.conformance.cases.draw import CONFIGURATION, NUMBERS
 from backproof.conformance.explaining.budget import now
+from backproof.conformance.explaining.counterexample import SOMEHOW_EVERYWHERE
 from backproof.conformance.explaining.rules import (
-    SOMEHOW_EVERYWHERE,
     Rule,
     RuleCandidate,
     Table,

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from backproof.conformance.explaining.counterexample import EVERYWHERE
 from backproof.conformance.spec.case import Array, Case, Configuration
 from backproof.conformance.spec.layer import Layer
 from backproof.conformance.spec.traits import NONE, Facts, general
 
-EVERYWHERE = "every case"
-#: Every configuration fails, for some values of its arrays but not all.
-SOMEHOW_EVERYWHERE = "every configuration"
 #: The most conditions in a rule.
 LONGEST = 3
 #: The most rules of the same length that are kept, the plainest first.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from backproof.conformance.adapter.load import Adapter, Implementation
 from backproof.conformance.cases.profile import Profile
+from backproof.conformance.explaining.counterexample import EVERYWHERE, SOMEHOW_EVERYWHERE
 from backproof.conformance.explaining.related import Relation, SameCause
-from backproof.conformance.explaining.rules import EVERYWHERE, SOMEHOW_EVERYWHERE
 from backproof.conformance.reporting.record import Failure, Item, Report, is_neutral
 from backproof.conformance.spec.layer import Layer
 
