@@ -18,7 +18,7 @@ class Edges(ExtremeCases):
 
     def is_asked(self, candidate: Candidate) -> bool:
         """Whether the layer has such cases."""
-        return overrides(candidate.layer, "edges")
+        return overrides(candidate.layer, Layer.edges)
 
     def cases(self, layer: Layer, space: Space) -> Iterator[Case]:
         """The layer's smallest cases."""

@@ -13,7 +13,7 @@ from backproof.conformance.judging.properties.property import OneItem, ScriptWri
 from backproof.conformance.judging.properties.several_calls import results_of, tolerances_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-from backproof.conformance.spec.layer import Identity
+from backproof.conformance.spec.layer import Identity, Layer
 from backproof.conformance.spec.results import Discrepancy, Status
 
 
@@ -27,7 +27,7 @@ class Identities(OneItem):
 
     def is_asked(self, candidate: Candidate) -> bool:
         """Whether the layer has any."""
-        return overrides(candidate.layer, "identities")
+        return overrides(candidate.layer, Layer.identities)
 
     def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
         """Puts one call's results into the layer's identities."""

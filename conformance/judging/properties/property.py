@@ -183,6 +183,6 @@ class OneItem(Property):
         """What is wrong in a case. Raises Refused, Crashed and LeftOut where a call gives nothing to judge."""
 
 
-def overrides(layer: Layer, method: str) -> bool:
-    """Whether a layer has a method of its own in the place of the default."""
-    return getattr(type(layer), method) is not getattr(Layer, method)
+def overrides(layer: Layer, method: Callable[..., object]) -> bool:
+    """Whether a layer has a method of its own in the place of this one of `Layer`."""
+    return getattr(type(layer), method.__name__) is not method

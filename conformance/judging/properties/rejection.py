@@ -21,7 +21,7 @@ class Rejection(OneItem):
 
     def is_asked(self, candidate: Candidate) -> bool:
         """Only of an adapter that declares it."""
-        return bool(candidate.adapter.settings["rejects"]) and overrides(candidate.layer, "meaningless")
+        return bool(candidate.adapter.settings["rejects"]) and overrides(candidate.layer, Layer.invalid_cases)
 
     def cases(self, layer: Layer, space: Space) -> Iterator[Case]:
         """The layer's cases without meaning."""

@@ -12,7 +12,7 @@ from backproof.conformance.judging.properties.property import OneItem, ScriptWri
 from backproof.conformance.judging.properties.several_calls import difference, results_of, tolerances_of
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Array, Case
-from backproof.conformance.spec.layer import Relation
+from backproof.conformance.spec.layer import Layer, Relation
 from backproof.conformance.spec.results import Discrepancy, Status
 
 
@@ -28,7 +28,7 @@ class Relations(OneItem):
 
     def is_asked(self, candidate: Candidate) -> bool:
         """Whether the layer has any."""
-        return overrides(candidate.layer, "relations")
+        return overrides(candidate.layer, Layer.relations)
 
     def find(self, case: Case, candidate: Candidate, reference: Reference) -> Discrepancy | Status:
         """Compares the answer to a case with what its parts' answers come to."""

@@ -18,7 +18,7 @@ class Stability(ExtremeCases):
 
     def is_asked(self, candidate: Candidate) -> bool:
         """Whether the layer has such cases."""
-        return overrides(candidate.layer, "extremes")
+        return overrides(candidate.layer, Layer.extremes)
 
     def cases(self, layer: Layer, space: Space) -> Iterator[Case]:
         """The layer's hard numbers."""

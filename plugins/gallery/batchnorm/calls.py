@@ -49,9 +49,9 @@ def odd_pixel(case):
     return shape(case, "x")[2:] == (1, 1) and bool({"x", "dout"} & set(case.layouts))
 
 
-def meaningless(words, fits):
+def invalid(words, fits):
     """Whether a case lacks a meaning, for a reason of this kind."""
-    return when(words)(lambda case: case.flaw is not None and fits(case))
+    return when(words)(lambda case: case.invalidity is not None and fits(case))
 
 
 @fault("dx", missing("gamma"), source="H151 oneflow PR#5602")
@@ -263,7 +263,7 @@ class leaves_half_of_a_buffer_as_it_was(Plain):
         return dx, dgamma, np.concatenate([dbeta[: (c + 1) // 2], left[(c + 1) // 2 :]])
 
 
-@fault("rejection", meaningless("eps <= 0", lambda case: case.options["eps"] <= 0), source="H179 mlx PR#4312")
+@fault("rejection", invalid("eps <= 0", lambda case: case.options["eps"] <= 0), source="H179 mlx PR#4312")
 class accepts_any_eps(Checked):
     """An eps of 0 or less is taken as it is, and out is not a number where var + eps is negative."""
 
@@ -271,7 +271,7 @@ class accepts_any_eps(Checked):
         pass
 
 
-@fault("rejection", meaningless("eps = 0", lambda case: case.options["eps"] == 0), source="own: < for <=")
+@fault("rejection", invalid("eps = 0", lambda case: case.options["eps"] == 0), source="own: < for <=")
 class accepts_an_eps_of_zero(Checked):
     """Only a negative eps is rejected, not one of 0."""
 
@@ -282,7 +282,7 @@ class accepts_an_eps_of_zero(Checked):
 
 @fault(
     "rejection",
-    meaningless("a dout of one sample for a batch", lambda case: case.flaw.in_backward),
+    invalid("a dout of one sample for a batch", lambda case: case.invalidity.in_backward),
     source="own: broadcasting",
 )
 class accepts_a_dout_that_broadcasts(Checked):
