@@ -12,6 +12,7 @@ from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.diagnosis import Evidence, Inexact, diagnose
 from backproof.conformance.explaining.explain import counterexamples
+from backproof.conformance.judging.properties import property_of
 from backproof.conformance.judging.runner import PartRunner
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.mistake import Mistake, Results
@@ -58,7 +59,7 @@ def test_an_inexact_tensor_does_not_explain_a_larger_error(error: float, sentenc
     runner = runner_of("sums_float64_in_float32")
     item_cases = runner.item_cases("linearity")
     failing = [entry for entry in item_cases.failed if entry[2].tensor == "dx"]
-    evidence = Evidence("linearity", runner.candidate, failing, [])
+    evidence = Evidence("linearity", property_of("linearity"), runner.candidate, failing, [])
     assert diagnose(evidence, {}, None, inf, {"dx": Inexact("dx is rounded.", error)}).sentences == sentences
 
 
@@ -110,7 +111,7 @@ def test_causes_that_nothing_distinguishes_are_all_reported(tmp_path: Path) -> N
         return {"db": case.array("dout")[:64].sum(axis=0)}
 
     same = [Mistake(f"{{tensor}} {words}.", ("db",), gives) for words in ("stops", "ends")]
-    evidence = Evidence("db", runner.candidate, runner.item_cases("db").failed, [])
+    evidence = Evidence("db", property_of("db"), runner.candidate, runner.item_cases("db").failed, [])
     assert diagnose(evidence, {}, same, inf).sentences == ("db stops.", "db ends.")
 
 
@@ -121,7 +122,7 @@ def test_rounding_does_not_explain_a_case_in_which_nothing_rounds() -> None:
     case = next(iter(reference.layer.fills(configuration, reference.space)))
     right = reference.expected(case).tensors["dx"]
     found = Discrepancy("value", "dx", "it is off", right, right * (1 + 1e-8))
-    evidence = Evidence("linearity", runner.candidate, [(case, reference, found)], [])
+    evidence = Evidence("linearity", property_of("linearity"), runner.candidate, [(case, reference, found)], [])
     assert diagnose(evidence, {}, None, inf, {"dx": Inexact("dx is rounded.", 1e-7)}).sentences == ()
 
 
@@ -141,6 +142,6 @@ def test_the_unreduced_case_has_the_same_cause() -> None:
         for case in item_cases.passed
         if case.configuration.rank == reference.space.rank
     ]
-    evidence = Evidence("dx", runner.candidate, failing, passing)
+    evidence = Evidence("dx", property_of("dx"), runner.candidate, failing, passing)
     (sentence,) = diagnose(evidence, {}, None, inf).sentences
     assert sentence.endswith("behind the last multiple of 8.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ import pytest
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
-from backproof.conformance.judging import properties
-from backproof.conformance.judging.properties import Property
 from backproof.conformance.judging.properties.comparison import Ask, Comparison
 from backproof.conformance.judging.properties.property import OneItem
 from backproof.conformance.judging.reference import Reference
@@ -70,34 +68,22 @@ CRASHES = RIGHT.replace(
 )
 
 
+WITH_ALIGNMENT = {**PROPERTIES, "alignment": Alignment()}
 #: Registers the property in a run of its own.
 CONFTEST = """
-from backproof.conformance.judging import properties
-from tests.test_new_property import Alignment, replaced
+from backproof.conformance.judging import session
+from tests.test_new_property import WITH_ALIGNMENT
 
-replaced(setattr, {**properties.PROPERTIES, "alignment": Alignment()})
+session.PROPERTIES = WITH_ALIGNMENT
 """
 
 
-def replaced(setting: Callable[[object, str, object], None], table: Mapping[str, Property]) -> None:
-    """Puts a table in the place of the properties, wherever they have been imported."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("backproof.") and hasattr(module, "PROPERTIES"):
-            setting(module, "PROPERTIES", table)
-
-
-@pytest.fixture
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced(monkeypatch.setattr, {**properties.PROPERTIES, "alignment": Alignment()})
-
-
-@pytest.mark.usefixtures("_registered")
 @pytest.mark.parametrize(("text", "kinds"), [(RIGHT, []), (FAULTY, ["value"]), (CRASHES, ["crash"])])
 def test_it_is_judged_beside_the_others(text: str, kinds: list[str], tmp_path: Path) -> None:
     (tmp_path / "adapter.py").write_text(text)
     adapter = load("adapter.py", CONTRACTS, tmp_path)
     (part,) = LAYER["linear"].parts(adapter.implementations["linear"].settings)
-    runner = PartRunner(LAYER["linear"], part, "float64", adapter, PROFILES["quick"], 0, lambda *_: None)
+    runner = PartRunner(LAYER["linear"], part, "float64", adapter, PROFILES["quick"], 0, properties=WITH_ALIGNMENT)
     assert runner.checks[-1] == "alignment"
     item_cases = runner.item_cases("alignment")
     assert item_cases.judged > 20

@@ -267,7 +267,7 @@ def failing(one: Faulty) -> FailingCase:
         cases = [arranged(case, one.layouts, reference.layer.has_meaning) if one.layouts else case]
         assert dict(cases[0].layouts) == one.layouts
         # What is kept from one call to the next has to come from somewhere.
-        judged(one, candidate, reference, replace(other_of(case), layouts={}))
+        judged(one, candidate, reference, replace(other_of(case, reference.layer), layouts={}))
     failing = [(case, found) for case in cases if (found := judged(one, candidate, reference, case)) is not None]
     assert failing, "the faulty layer passes"
     case, found = failing[one.number if property_of(one.check).is_listed else 0]

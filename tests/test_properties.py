@@ -275,9 +275,7 @@ def test_candidates_are_called_on_few_distinct_shapes(monkeypatch: pytest.Monkey
             adapter = load(spec, CONTRACTS, ROOT)
             page = LAYER[layer]
             part = next(p for p in page.parts(adapter.implementations[layer].settings) if rank in p.ranks)
-            heard = PartRunner(
-                page, replace(part, ranks=(rank,)), dtype, adapter, PROFILES[profile], 0, lambda *_: None
-            )
+            heard = PartRunner(page, replace(part, ranks=(rank,)), dtype, adapter, PROFILES[profile], 0)
             seen.clear()
             for check in heard.checks:
                 heard.item_cases(check)

@@ -43,4 +43,4 @@ def test_a_report_on_the_page_is_what_is_said(block: str) -> None:
         assert flat(sentence) in told
     if found.step:
         assert flat(found.step.removeprefix("step ")) in told
-    assert ("no known mistake" in told) == (not found.diagnosis and "wrong too" not in told)
+    assert ("No known mistake" in told) == (not found.diagnosis and "wrong too" not in told)
