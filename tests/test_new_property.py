@@ -14,6 +14,7 @@ import pytest
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
+from backproof.conformance.judging.properties import PROPERTIES
 from backproof.conformance.judging.properties.comparison import Ask, Comparison
 from backproof.conformance.judging.properties.property import OneItem
 from backproof.conformance.judging.reference import Reference
