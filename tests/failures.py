@@ -96,7 +96,7 @@ def counterexample(spec: str, check: str, asked: Case, **facts: Any) -> Countere
     with np.errstate(all="ignore"):
         found = property_of(check).judge(asked, candidate, reference)[check]
     assert isinstance(found, Discrepancy), found
-    return Counterexample(found, asked, reference, **{**FOUND, **facts})
+    return Counterexample(found, asked, reference, **{**FOUND, **facts}, property_=property_of(check))
 
 
 def verdict(check: str, *found: Counterexample) -> ItemResult:
@@ -138,7 +138,11 @@ def stride(**facts: Any) -> Counterexample:
 def said(check: str, spec: str, asked: Case, discrepancy: Discrepancy, **facts: Any) -> Story:
     """A failure that is told as if the candidate had it."""
     _, reference = candidate_and_reference(spec, asked.configuration.rank, asked.dtype)
-    return Story(verdict(check, Counterexample(discrepancy, asked, reference, **{**FOUND, **facts})))
+    return Story(
+        verdict(
+            check, Counterexample(discrepancy, asked, reference, **{**FOUND, **facts}, property_=property_of(check))
+        )
+    )
 
 
 def one(spec: str = STRIDE, **parameters: int) -> Case:
@@ -331,7 +335,7 @@ def two_kinds() -> Story:
     _, reference = candidate_and_reference(STRIDE, 2)
     raised = Discrepancy("crash", "dx", sentence, traceback=TRACEBACK)
     facts = {**FOUND, "failed": 5, "smaller_cases": 0, "region": "kernel > x"}
-    second = Counterexample(raised, one(padding_form=0), reference, **facts)
+    second = Counterexample(raised, one(padding_form=0), reference, **facts, property_=property_of("dx"))
     return Story(verdict("dx", stride(diagnosis=("dx is that of a stride of 1.",)), second), ("one.py", "two.py"))
 
 

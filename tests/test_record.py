@@ -108,7 +108,9 @@ def echoes(kind: str = "value", check: str = "dsignal", **facts: Any) -> Report:
     got = np.where([[True, False, True], [True, True, True]], expected, np.nan)
     found: Any = Discrepancy(kind, "dsignal", "dsignal[0, 1] is nan.", expected, got)  # type: ignore[arg-type]
     counts = {"proved": True, "smaller_cases": 4, "region": "wobble > 3", "failed": 3, "passed": 9}
-    failure = Counterexample(found, Case(configuration, "float64", arrays), reference, **{**counts, **facts})
+    failure = Counterexample(
+        found, Case(configuration, "float64", arrays), reference, **{**counts, **facts}, property_=TENSORS
+    )
     item = Item("echoes", "echoes1", None, check, "float64")
     result = ItemResult(item, "failed", 20, 0, 0, 0.1, (failure,), refused="refused some", property_=TENSORS)
     record = item_record(result, f"backproof::echoes1::{check}::float64", layer, {}, again="pytest again")

@@ -366,7 +366,7 @@ def test_large_arrays_lie_beside_the_script(tmp_path: Path) -> None:
     if not isinstance(judged, Discrepancy):
         pytest.fail("the fault does not show")
     item_cases.add(case, reference, judged)
-    found = Counterexample(judged, case, reference, False, 0, None, 1, 0)
+    found = Counterexample(judged, case, reference, False, 0, None, 1, 0, property_=property_of("dw"))
     reproductions = Reproductions(tmp_path, "mine.py")
     (script,) = reproductions.write("backproof::linear::dw::float64", "dw", [found], runner.candidate)
     assert script is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from backproof.conformance.judging.properties import Property
 from backproof.conformance.judging.reference import Reference
 from backproof.conformance.spec.case import Case
 from backproof.conformance.spec.results import Discrepancy
@@ -49,3 +50,5 @@ class Counterexample:
     site: tuple[str, ...] = ()
     #: Why it was not made smaller and explained; None: it was.
     unexplained: str | None = None
+    #: What it breaks.
+    property_: Property = field(kw_only=True)

@@ -103,7 +103,8 @@ def _refusal(judged: Judged, discrepancy: Discrepancy) -> Counterexample:
     configuration = min((case.configuration for case in refused), key=lambda c: c.size)
     reference = next(one for one in part.references if one.space.rank == configuration.rank)
     case = next(iter(part.layer.fills(configuration, reference.space)))
-    return Counterexample(discrepancy, case, reference, False, 0, EVERYWHERE, len(refused), 0)
+    counts = False, 0, EVERYWHERE, len(refused), 0
+    return Counterexample(discrepancy, case, reference, *counts, property_=judged.property_)
 
 
 def _why_unjudged(item: Item, counts: Counter[Status]) -> str:

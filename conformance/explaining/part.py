@@ -278,6 +278,7 @@ def shown(
         step=diagnosis.step,
         site=diagnosis.site,
         unexplained=unexplained,
+        property_=failure.property_,
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from backproof.conformance.explaining.counterexample import Counterexample
 from backproof.conformance.explaining.item_result import ItemResult
-from backproof.conformance.judging.properties import property_of
 
 #: Kinds of a wrong forward that its backward inherits: where it raises, no backward is asked.
 INHERITED = ("value", "shape", "dtype", "nonfinite")
@@ -122,7 +121,7 @@ class Ledger:
 
     def _consequence(self, result: ItemResult) -> Consequence | None:
         """A tensor in it fails in its own item, in the configuration in which this item fails."""
-        if not property_of(result.item.check).follows_tensors or len(result.counterexamples) != 1:
+        if not result.property_.follows_tensors or len(result.counterexamples) != 1:
             return None
         (found,) = result.counterexamples
         discrepancy = found.discrepancy

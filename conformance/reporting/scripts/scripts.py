@@ -11,7 +11,6 @@ import numpy as np
 
 from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.explaining.counterexample import Counterexample
-from backproof.conformance.judging.properties import property_of
 from backproof.conformance.reporting.scripts.exercise import FILE, FOLDER, Exercise, Script
 
 OTHER = "_other"
@@ -37,7 +36,7 @@ def script(
     first = None
     for before in BEFORE:
         trial = _written(spec, identifier, check, found, candidate, before)
-        if trial is None or property_of(check).takes_invalid_cases or fails(trial, fresh()):
+        if trial is None or found.property_.takes_invalid_cases or fails(trial, fresh()):
             return trial
         first = first or trial
     return _written(spec, identifier, check, found, candidate, BEFORE[1])
@@ -68,7 +67,7 @@ class _Silent:
 def _written(
     spec: str, identifier: str, check: str, found: Counterexample, candidate: Candidate, before: tuple[str, ...]
 ) -> Script | None:
-    property_, refused = property_of(check), found.discrepancy.kind == "refused"
+    property_, refused = found.property_, found.discrepancy.kind == "refused"
     exercise = Exercise(spec, identifier, found, candidate, () if property_.takes_invalid_cases or refused else before)
     if refused:
         _refused(exercise, property_.asks_backward(check, found.discrepancy.tensor, candidate.layer))
