@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
-from backproof.conformance.adapter.candidate import Candidate
 from backproof.conformance.adapter.load import load
 from backproof.conformance.cases.profile import PROFILES
 from backproof.conformance.explaining.counterexample import Counterexample
-from backproof.conformance.explaining.explain import Explainer, counterexamples
+from backproof.conformance.explaining.explain import Explainer
 from backproof.conformance.judging.item_cases import ItemCases
-from backproof.conformance.judging.kept import Store
 from backproof.conformance.judging.properties import property_of
-from backproof.conformance.judging.runner import PartRunner
-from backproof.conformance.reporting.scripts import Reproductions, literals, sums
-from backproof.conformance.reporting.scripts.sources import bare, sources_of
-from backproof.conformance.spec.case import Array, Case
-from backproof.conformance.spec.layer import Space
-from backproof.conformance.spec.memory_layouts import LAYOUTS, arranged
-from backproof.plugins.gallery import FAULTS
+from backproof.conformance.reporting.scripts import Reproductions
 from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS, LAYERS
-
-LAYER = {layer.name: layer for layer in LAYERS}
-FAULT = {fault.name: fault for fault in FAULTS}
-FEW = replace(PROFILES["quick"], examples=10, sweep=40, others=6)
+from tests.reproduced import FAULT, FEW, LAYER, LINEAR, failures, saved
 
 #: Runs a script as if nothing but NumPy and the adapter were installed.
 ALONE = """
@@ -66,13 +52,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def run(script: Path, *arguments: str) -> tuple[int, str]:
     return finished(started(script, *arguments))
-
-
-def failures(runner: PartRunner, check: str) -> list[Counterexample]:
-    """One counterexample for each kind, as it was met."""
-    found = counterexamples(runner, check, known=True)
-    assert found
-    return found
 
 
 def written(
@@ -157,18 +136,6 @@ def test_a_script_tells_the_fault_from_the_right_implementation(
     assert code == 0, said
 
 
-# The adapter: how it is found, what it takes and what it gives.
-
-LINEAR = """
-import numpy as np
-
-def linear_forward(x, w, b):
-    return x @ w + b, (x, w)
-
-def linear_backward(dout, cache):
-    x, w = cache
-    return dout @ w.T, {factor} * x.T @ dout, dout.sum(axis=0)
-"""
 TENSORS = """
 import numpy as np
 CONFORMANCE = {{"dtypes": ("float64", "float32", "float16", "bfloat16")}}
@@ -250,13 +217,6 @@ def _clean_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - before:
         if "mypkg_of_a_test" in name or name in ("mine", "tensors", "last", "transposed", "lazy"):
             del sys.modules[name]
-
-
-def saved(folder: Path, name: str, text: str) -> Path:
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    return file
 
 
 @pytest.mark.parametrize(
@@ -437,297 +397,3 @@ def test_text_that_would_end_a_docstring_does_not(tmp_path: Path) -> None:
     assert "ValueError" in said
     saved(tmp_path, "mine.py", LINEAR.format(factor=1))
     assert run(script)[0] == 0
-
-
-# Numbers, memory and sums, as they are written.
-
-ARRAYS = [
-    np.array([[1.0, -2.0], [0.1, 1 / 3]]),
-    np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 5e-324, 1e300, 2.0**60]),
-    np.array([0.1, 1 / 3, 1e-45, 16777216.0, 3.4e38], np.float32),
-    np.array([0.1, 65504.0, 6e-8], np.float16),
-    np.array([0.1, 3.0, 1e-39], ml_dtypes.bfloat16),
-    np.zeros((0, 3)),
-    np.full((5, 7), -1.5),
-    np.full((5, 7), -0.0),
-    np.arange(120.0).reshape(2, 3, 4, 5) / 7,
-    np.arange(300, dtype=np.float32) / 3,
-    np.array(2.5),
-]
-
-
-@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}-{a.shape}")
-def test_a_literal_gives_back_its_array(array: Array) -> None:
-    text = literals.literal(array, 4)
-    again = eval(text, {"np": np, "bfloat16": ml_dtypes.bfloat16})
-    assert (again.dtype, again.shape) == (array.dtype, array.shape)
-    assert again.tobytes() == array.tobytes()
-    assert max(map(len, text.splitlines())) <= 120
-
-
-def test_random_literals_give_back_their_arrays() -> None:
-    generator = np.random.default_rng(0)
-    for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
-        bits = generator.integers(0, 256, (2000, np.dtype(dtype).itemsize), dtype=np.uint8)
-        values = bits.reshape(-1).view(dtype)
-        with np.errstate(invalid="ignore"):
-            finite = np.isfinite(values.astype(np.float64))
-        for array in values[finite].reshape(-1, 1):
-            again = eval(literals.literal(array, 0), {"np": np, "bfloat16": ml_dtypes.bfloat16})
-            assert again.tobytes() == array.tobytes()
-
-
-def cases(layer: str, rank: int) -> Iterator[Case]:
-    found = load("backproof.plugins.numpy_adapter", CONTRACTS).implementations[layer]
-    space = Space(found.signature, found.settings, rank, "float64")
-    page = LAYER[layer]
-    for parameters in ({}, {"batch": 2, "channels": 2, "filters": 2, "size0": 3, "kernel0": 2, "size1": 2}):
-        configuration = page.build({**page.base(space), **parameters}, space)
-        assert configuration is not None
-        yield from page.fills(configuration, space)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_layout_is_rebuilt_as_it_was(layout: str) -> None:
-    imports, texts = sources_of(LAYOUTS[layout])
-    space: dict[str, Any] = {}
-    exec("\n".join(["import numpy as np", *imports, *texts]), space)
-    made = space[LAYOUTS[layout].__name__]
-    tried = 0
-    for case in cases("conv", 2):
-        for name in ("x", "w", "dout"):
-            arrays = arranged(case, {name: layout}, lambda trial: True)
-            array = arrays.arrays[name]
-            if not arrays.layouts or array is None:
-                continue
-            got, wanted = made(array), LAYOUTS[layout](array)
-            assert np.array_equal(got, wanted)
-            assert (got.strides, got.flags.writeable, got.dtype) == (
-                wanted.strides,
-                wanted.flags.writeable,
-                wanted.dtype,
-            )
-            assert around(got) == around(wanted)
-            tried += 1
-    assert tried
-
-
-def test_a_function_in_a_script_needs_numpy_alone() -> None:
-    def names_what_a_script_lacks() -> object:
-        return replace
-
-    with pytest.raises(NameError, match="needs replace"):
-        sources_of(names_what_a_script_lacks)
-
-
-def test_a_function_in_a_script_has_no_annotations() -> None:
-    lines = [
-        "@staticmethod",
-        "def f(a: Array, *, b: int = 2) -> Iterator[str]:",
-        "    found: dict[str, Array] = {}  # type: ignore[x]",
-        "    yield from found",
-    ]
-    assert bare("\n".join(lines)).splitlines() == ["def f(a, *, b=2):", "    found = {}", "    yield from found"]
-
-
-def around(view: Array) -> bytes:
-    """The whole memory that a view lies in."""
-    base = view
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    return base.tobytes()
-
-
-def test_a_sum_is_found_by_what_it_makes_of_single_entries() -> None:
-    x, dx = np.arange(6.0).reshape(2, 3), np.array([[2.0, 0.0, -1.0], [5.0, 1.0, 1.0]])
-    shapes = {"dx": (2, 3), "db": (3,)}
-    for function, text in (
-        (lambda t: np.asarray((x * t["dx"]).sum()), "np.sum(x * {dx})"),
-        (lambda t: t["dx"].sum(axis=0), "np.sum({dx}, axis=(0,))"),
-        (lambda t: t["db"], "{db}"),
-        (
-            lambda t: np.asarray((x * t["dx"]).sum() - t["db"].sum()),
-            "np.sum(x * {dx}) + np.sum(<weights_of_db> * {db})",
-        ),
-        (lambda t: np.cumsum(t["db"]), "<weights_of_db> @ {db}.ravel()"),
-        (lambda t: np.full(3, 7.0), "<constant>"),
-    ):
-        found, constants = sums.side(function, shapes, {"x": x})
-        assert found == text
-        space = {"np": np, "x": x, "dx": dx, "db": np.array([3.0, -1.0, 4.0])} | constants
-        got = eval(re.sub(r"[{}<>]", "", found), space)
-        assert np.allclose(got, function({"dx": dx, "db": space["db"]}))
-
-
-@pytest.mark.parametrize(
-    ("join", "text"),
-    [
-        (lambda parts: np.concatenate(parts), "np.concatenate([one, other])"),
-        (lambda parts: parts[0] + parts[1], "one + other"),
-        (lambda parts: np.concatenate([parts[0][:, 1:], parts[1][:, :2]]), None),
-        (lambda parts: parts[0][:, :1] + parts[0][:, 2:] + parts[1][:, 1:2], None),
-    ],
-)
-def test_parts_are_put_together_as_the_page_does(join: object, text: str | None) -> None:
-    parts = [np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]), np.array([[3.0, 9.0, 27.0], [81.0, 5.0, 25.0]])]
-    found, constants, function = sums.joining(join, [(2, 3), (2, 3)], ["one", "other"])  # type: ignore[arg-type]
-    assert text is None or found == text
-    space: dict[str, object] = {"np": np, "one": parts[0], "other": parts[1], **constants}
-    exec("\n".join(function), space)
-    assert np.array_equal(eval(found, space), join(parts))  # type: ignore[operator]
-
-
-# What is kept between runs.
-
-
-def heard(
-    folder: Path, spec: str, store: Store, check: str, dtype: str = "float64", layer: str = "linear"
-) -> PartRunner:
-    """A runner with the cases kept for one item."""
-    runner = next(h for h in runners(load(spec, CONTRACTS, folder), LAYER[layer], FEW, 0) if h.dtype == dtype)
-    if not property_of(check).is_listed:
-        spaces = [reference.space for reference in runner.references]
-        runner.kept = {check: list(store.read(identifier(runner, check), runner.layer, spaces))}
-    return runner
-
-
-def identifier(runner: PartRunner, check: str) -> str:
-    return f"backproof::{runner.part.title}::{check}::{runner.dtype}"
-
-
-def settled(folder: Path, spec: str, check: str, **more: str) -> tuple[str | None, PartRunner]:
-    """What a run in this folder says of the cases kept for an item."""
-    store = Store(folder, spec)
-    runner = heard(folder, spec, store, check, **more)
-    item_cases = runner.item_cases(check)
-    failing = [each.case for each in counterexamples(runner, check, known=True)] if item_cases.failed else []
-    found = store.settle(identifier(runner, check), item_cases, failing, listed=property_of(check).is_listed)
-    return None if found is None else found.sentence, runner
-
-
-KEPT = [
-    ("averages_the_bias_gradient", "db", "float64"),
-    ("keeps_the_bias_in_float64", "out", "float32"),
-    ("counts_elements_in_float16", "running_var", "float16"),
-    ("squares_in_bfloat16", "out", "bfloat16"),
-    ("reads_the_rows_of_dout_from_its_buffer", "memory_layout", "float64"),
-    ("cannot_flatten_an_empty_batch", "edges", "float64"),
-    ("subtracts_the_square_of_the_mean", "stability", "float32"),
-    ("takes_an_x_without_inputs", "rejection", "float64"),
-]
-
-
-@pytest.mark.parametrize(("name", "check", "dtype"), KEPT, ids=[each[0] for each in KEPT])
-def test_a_kept_case_is_fixed_when_it_passes_and_not_before(
-    name: str, check: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "FEW", PROFILES["quick"])
-    fault = FAULT[name]
-    text = "from backproof.plugins.gallery import {0} as made\n"
-    more = {"dtype": dtype, "layer": fault.layer}
-    saved(tmp_path, "mine.py", text.format(name))
-    assert settled(tmp_path, "mine.py:made", check, **more)[0] is None
-    (file, *_) = sorted((tmp_path / ".backproof" / "kept").rglob("*.json"))
-    sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
-    assert sentence == "It failed in an earlier run too: the case kept from it still fails."
-    assert property_of(check).is_listed or runner.item_cases(check).failed[0][0].origin == "kept"
-    base = fault.base
-    saved(tmp_path, "mine.py", f"from {base.__module__} import {base.__name__} as made\n")
-    sentence, runner = settled(tmp_path, "mine.py:made", check, **more)
-    assert sentence is not None
-    assert re.fullmatch(
-        f"FIXED: {identifier(runner, check)}: "
-        r"(the case kept from an earlier run passes|the \d cases kept from earlier runs pass) now\.",
-        sentence,
-    )
-    assert not file.exists()
-    assert settled(tmp_path, "mine.py:made", check, **more)[0] is None
-
-
-def test_a_kept_case_that_is_refused_now_stays(tmp_path: Path) -> None:
-    saved(tmp_path, "mine.py", LINEAR.format(factor=3))
-    settled(tmp_path, "mine.py", "dw")
-    files = sorted((tmp_path / ".backproof").rglob("*.json"))
-    before = [file.read_text() for file in files]
-    refusing = LINEAR.format(factor=1).replace("x, w = cache\n", "raise NotImplementedError\n")
-    saved(tmp_path, "mine.py", refusing)
-    assert settled(tmp_path, "mine.py", "dw")[0] is None
-    assert [file.read_text() for file in files] == before
-
-
-def test_a_file_of_another_version_is_no_case(tmp_path: Path) -> None:
-    fault = FAULT["takes_an_x_without_inputs"]
-    for check, spec in (("rejection", "mine.py:made"), ("dw", "other.py")):
-        made = f"from backproof.plugins.gallery import {fault.name} as made\n"
-        saved(tmp_path, spec.partition(":")[0], made if check == "rejection" else LINEAR.format(factor=3))
-        settled(tmp_path, spec, check)
-        for file in (tmp_path / ".backproof").rglob("*.json"):
-            file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-        right = f"from {fault.base.__module__} import {fault.base.__name__} as made\n"
-        saved(tmp_path, spec.partition(":")[0], right if check == "rejection" else LINEAR.format(factor=1))
-        assert settled(tmp_path, spec, check)[0] is None
-
-
-@pytest.mark.parametrize(("layer", "rank"), [("linear", 2), ("conv", 2), ("batchnorm", 1)])
-def test_every_case_without_meaning_is_kept_as_itself(layer: str, rank: int, tmp_path: Path) -> None:
-    found = load("backproof.plugins.numpy_adapter", CONTRACTS).implementations[layer]
-    listed = list(LAYER[layer].invalid_cases(Space(found.signature, found.settings, rank, "float64")))
-    Store(tmp_path, "mine.py").replace("backproof::of::rejection::float64", listed)
-    assert len(list((tmp_path / ".backproof").rglob("*.json"))) == len(listed) > 1
-
-
-def test_files_that_cannot_be_read_are_no_cases(tmp_path: Path) -> None:
-    saved(tmp_path, "mine.py", LINEAR.format(factor=3))
-    settled(tmp_path, "mine.py", "dw")
-    (file,) = (tmp_path / ".backproof").rglob("*.json")
-    whole = file.read_text()
-    for number, broken in enumerate(("{ half", "[]", '{"format": 99}', '{"format": 1}', whole.replace("batch0", "b"))):
-        file.with_name(f"backproof.linear.dw.float64.{number + 3}.json").write_text(broken)
-    file.with_name("backproof.linear.dw.float64.9.json").write_bytes(b"\xff\xfe")
-    saved(tmp_path, "mine.py", LINEAR.format(factor=1))
-    sentence, _ = settled(tmp_path, "mine.py", "dw")
-    assert sentence == "FIXED: backproof::linear::dw::float64: the case kept from an earlier run passes now."
-    assert list((tmp_path / ".backproof").rglob("*.json")) == []
-
-
-@pytest.mark.skipif(os.name != "posix", reason="Files in the place of folders are told apart on POSIX.")
-def test_nothing_is_kept_where_nothing_can_be_written(tmp_path: Path) -> None:
-    saved(tmp_path, "mine.py", LINEAR.format(factor=3))
-    (tmp_path / ".backproof").write_text("in the way")
-    assert [settled(tmp_path, "mine.py", "dw")[0] for _ in range(2)] == [None, None]
-
-
-def test_all_cases_kept_for_an_item_must_pass(tmp_path: Path) -> None:
-    saved(tmp_path, "mine.py", LINEAR.format(factor=3))
-    store = Store(tmp_path, "mine.py")
-    runner = heard(tmp_path, "mine.py", store, "dw")
-    several: Sequence[Case] = [case for case, _, _ in runner.item_cases("dw").failed[:2]]
-    store.replace(identifier(runner, "dw"), several)
-    saved(tmp_path, "mine.py", LINEAR.format(factor=f"(1 if x.size == {several[0].array('x').size} else 3)"))
-    kept = settled(tmp_path, "mine.py", "dw")[0]
-    assert kept is None or not kept.startswith("FIXED")
-    store = Store(tmp_path, "mine.py")
-    store.replace(identifier(runner, "dw"), several)
-    saved(tmp_path, "mine.py", LINEAR.format(factor=1))
-    assert settled(tmp_path, "mine.py", "dw")[0] == (
-        "FIXED: backproof::linear::dw::float64: the 2 cases kept from earlier runs pass now."
-    )
-
-
-def test_the_candidate_is_asked_nothing_where_a_script_is_not_tried(tmp_path: Path) -> None:
-    """A module's state cannot be made anew, so its functions are left alone while the script is written."""
-    counting = "CALLS = []\n" + LINEAR.format(factor=3).replace("x, w = cache\n", "x, w = cache; CALLS.append(1)\n")
-    saved(tmp_path, "mine.py", counting)
-    adapter = load("mine.py", CONTRACTS, tmp_path)
-    (runner,) = runners(adapter, LAYER["linear"], FEW, 0)
-    found = failures(runner, "dw")
-    before = len(adapter.target.CALLS)
-    (script,) = Reproductions(tmp_path, "mine.py").write(
-        "backproof::linear::dw::float64",
-        "dw",
-        found,
-        Candidate(adapter, adapter.implementations["linear"], runner.layer),
-    )
-    assert len(adapter.target.CALLS) == before
-    assert script is not None
-    assert "comes first: nothing of it may be left behind" in script.read_text()
