@@ -24,6 +24,8 @@ from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS
 from tests.reproduced import FAULT, FEW, LAYER, LINEAR, failures, saved
 
+pytestmark = pytest.mark.usefixtures("clean_path")
+
 # What is kept between runs.
 
 

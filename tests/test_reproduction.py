@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from backproof.conformance.reporting.scripts import Reproductions
 from backproof.plugins.gallery.runner import runners
 from backproof.reference import CONTRACTS, LAYERS
 from tests.reproduced import FAULT, FEW, LAYER, LINEAR, failures, saved
+
+pytestmark = pytest.mark.usefixtures("clean_path")
 
 #: Runs a script as if nothing but NumPy and the adapter were installed.
 ALONE = """
@@ -206,17 +207,6 @@ ADAPTERS = [
     ("transposed.py", "transposed.py:fused", TRANSPOSED, "identities", "float64", "linear"),
     ("lazy.py", "lazy.py", LAZY, "dw", "float64", "linear"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _clean_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Loading an adapter makes its folder importable."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if "mypkg_of_a_test" in name or name in ("mine", "tensors", "last", "transposed", "lazy"):
-            del sys.modules[name]
 
 
 @pytest.mark.parametrize(
