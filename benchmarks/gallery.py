@@ -143,9 +143,6 @@ def first(fault: Fault, bases: Iterable[PartRunner], checks: Sequence[str], stag
     return row
 
 
-# --- the matrix ----------------------------------------------------------------------------------------------
-
-
 def matrix(profile: str, seed: int, family: Family) -> list[Row]:
     """For each fault how soon it is found, and what fails away from its trigger."""
     faults = [FAULT[name] for name in family]
@@ -220,9 +217,6 @@ def show_matrix(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     return min(1, len(complaints))
 
 
-# --- power ---------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Power:
     """Of one fault on one profile: at how many seeds it is found by all items, and which items the sweep decides."""
@@ -291,9 +285,6 @@ def show_power(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     return min(1, weak)
 
 
-# --- every verdict at many seeds -----------------------------------------------------------------------------
-
-
 def exact(profile: str, seeds: int, family: Family) -> list[str]:
     """What is wrong at any seed: items that miss a fault, or that are not named for it."""
     complaints = []
@@ -328,9 +319,6 @@ def show_exact(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     if options.write:
         write_table("exact", "\n".join(lines))
     return min(1, len(said))
-
-
-# --- counterexamples -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -406,9 +394,6 @@ def show_minimal(faults: Sequence[Fault], options: argparse.Namespace) -> int:
     if options.write and not options.unseen:
         write_table("minimal", "\n".join(lines))
     return min(1, sum(each.proved for each in larger))
-
-
-# --- what is measured ------------------------------------------------------------------------------------------
 
 
 def measure(first_seed: int, seeds: int, name: str) -> tuple[Measured, list[str]]:
