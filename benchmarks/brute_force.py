@@ -1,8 +1,7 @@
 """What the smallest case is in which a fault shows, by trying all smaller ones.
 
 Sizes, options and numbers come from loops of this file's own, what is right from the textbook, and comparisons are made
-here: nothing is shared with the suite whose counterexamples are held against it but the list of memory layouts. Float64
-alone, where integers leave nothing to round in linear and conv.
+here: only the list of memory layouts is shared with the suite. Float64 alone, where integers leave nothing to round.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 
 #: The items that are decided here; the lists (edges, stability, rejection) begin with the smallest there are, and what
 #: holds results against each other in several calls has no truth of its own.
-DECIDED = ("out", "dx", "dw", "db", "dgamma", "dbeta", "running_mean", "running_var")
-DECIDED += ("purity", "repeatability", "memory_layout")
+DECIDED = ("out", *(f"d{array}" for array in ARRAYS), *STATE, "purity", "repeatability", "memory_layout")
 #: Settings that the textbook does not have.
 OTHER_CONVENTIONS = ("momentum", "running_var", "parameters", "eps", "fixed_momentum")
 

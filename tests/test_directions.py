@@ -22,9 +22,7 @@ ROOMS = ("spec", "adapter", "cases", "judging", "explaining", "reporting")
 #: Folders and modules that may stand directly in conformance/.
 MOST_ROOMS = 9
 FILES = sorted(file for folder in (*MAY, "backproof") for file in (ROOT / folder).rglob("*.py"))
-MOST_LINES = 450
-#: A page holds all of a layer.
-MOST_LINES_OF_A_PAGE = 600
+MOST_LINES = 500
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}
 
 
@@ -204,10 +202,14 @@ def test_no_test_has_made_a_second_copy() -> None:
     assert [name for name in MAY if name in sys.modules] == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
+EVERY_FILE = sorted(
+    {*FILES, *(file for folder in ("tests", "benchmarks", "examples") for file in (ROOT / folder).rglob("*.py"))}
+)
+
+
+@pytest.mark.parametrize("file", EVERY_FILE, ids=str)
 def test_files_are_short_and_named_for_what_they_hold(file: Path) -> None:
-    is_page = file.parent == ROOT / "reference"
-    assert len(file.read_text().splitlines()) <= (MOST_LINES_OF_A_PAGE if is_page else MOST_LINES)
+    assert len(file.read_text().splitlines()) <= MOST_LINES
     assert file.stem not in EMPTY_NAMES
     assert file.parent.name not in EMPTY_NAMES
 
