@@ -95,7 +95,7 @@ class Check(pytest.Item):
 
     def runtest(self) -> None:
         """Judges the item. Raises DoesNotConform, or pytest's skip."""
-        conformance = self.conformance
+        conformance, self._record = self.conformance, None
         expected = conformance.expected_to_fail(self.nodeid)
         run = conformance.selected or [self.conformance_item]
         judged = conformance.session.judge(self.conformance_item, run)

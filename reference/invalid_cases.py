@@ -8,6 +8,7 @@ another shape, such as one that NumPy would broadcast.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,5 +127,5 @@ def _case(
     arrays = {name: None if shape is None else np.resize(_NUMBERS, shape) for name, shape in changed.items()}
     if "running_var" in arrays:
         arrays["running_var"] = np.ones(changed["running_var"] or ())
-    configuration = Configuration(good.parameters, changed, {**good.options, **options}, good.spellings, space.rank, 0)
+    configuration = replace(good, shapes=changed, options={**good.options, **options}, complexity=0)
     return Case(configuration, space.dtype, rounded(arrays, layer.dtypes(space)), "sweep", invalidity=invalidity)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -146,3 +147,8 @@ def test_a_layer_of_invented_settings_has_its_line_in_the_header() -> None:
 
     assert line() == "echoes (echoes1)"
     assert line(rooms=(1, 2), walls="soft") == "echoes (echoes1, echoes2; walls soft)"
+
+
+def test_what_no_encoding_has_is_written_all_the_same() -> None:
+    report = msgspec.structs.replace(echoes(), impl="a\udc80.py")
+    assert json.loads(text(report))["impl"] == "a\udc80.py"

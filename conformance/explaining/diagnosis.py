@@ -28,8 +28,8 @@ from backproof.conformance.spec.results import Discrepancy
 
 #: So many failing and passing cases a mistake has to account for.
 MOST_FAILING, MOST_PASSING = 40, 200
-#: Suspicions may ask the candidate again: of fewer cases.
-MOST_INCIDENTS = 12
+#: Probes may ask the candidate again: of fewer cases.
+MOST_PROBED = 12
 #: A mistake that is named shows in at least one case by so many times what rounding may be,
 CLEARLY = 4.0
 #: or is so many times nearer to the result than the right one is, in every case.
@@ -104,7 +104,7 @@ def diagnose(
     `inexact`.
 
     `known`, where the tensor is wrong in its own item too, are those that explain it there: others are not tried.
-    Stops when `until`, by `clock.now`, has come: what has not been tried is not named.
+    Stops when `until`, by `budget.now`, has come: what has not been tried is not named.
     """
     mistakes: Sequence[Mistake] = ()
     probed: Sequence[Probe] = ()
@@ -160,14 +160,14 @@ def _matching(catalogue: Sequence[Mistake], evidence: Evidence, until: float) ->
     """The mistakes that give the candidate's result wherever it fails, and the right one wherever it passes."""
     numbers = [entry for entry in evidence.beside if entry[2].got is not None]
     without = [entry for entry in evidence.beside if entry[2].got is None]
-    failing = [*_sample(evidence.failing, MOST_FAILING), *_sample(numbers, MOST_INCIDENTS)]
+    failing = [*_sample(evidence.failing, MOST_FAILING), *_sample(numbers, MOST_PROBED)]
     seen = [wrong for entry in failing if (wrong := _wrong(entry, evidence))]
     if len(seen) < len(failing):
         return
     # Where the candidate raises instead, a mistake must not have a wrong number.
     passing = [
         *_sample(evidence.passing, MOST_PASSING),
-        *((c, reference) for c, reference, _ in _sample(without, MOST_INCIDENTS)),
+        *((c, reference) for c, reference, _ in _sample(without, MOST_PROBED)),
     ]
     tensors = {wrong.tensor for wrong in seen}
     fitting: list[Mistake] = []
@@ -340,7 +340,7 @@ def _simulated(evidence: Evidence, named: Named, until: float) -> list[tuple[str
 def _fails_alike(evidence: Evidence, mistakes_in: Mapping[str, Mistake]) -> bool:
     """Whether an implementation with these mistakes fails the item in the same way on every case."""
     judge = evidence.property_.judge
-    for case, reference, found in _sample(evidence.failing, MOST_INCIDENTS):
+    for case, reference, found in _sample(evidence.failing, MOST_PROBED):
         judged = judge(case, Simulated(evidence.candidate, mistakes_in, reference), reference)[evidence.check]
         if not isinstance(judged, Discrepancy) or (judged.kind, judged.tensor) != (found.kind, found.tensor):
             return False
@@ -352,7 +352,7 @@ def _fails_alike(evidence: Evidence, mistakes_in: Mapping[str, Mistake]) -> bool
             tolerance = max(tolerance, tolerance_of_wrong(tensor, found.got, case, reference))
         if not _alike(judged.got, found.got, tolerance):
             return False
-    for case, reference in _sample(evidence.passing, MOST_INCIDENTS):
+    for case, reference in _sample(evidence.passing, MOST_PROBED):
         if isinstance(
             judge(case, Simulated(evidence.candidate, mistakes_in, reference), reference)[evidence.check], Discrepancy
         ):
@@ -366,7 +366,7 @@ def _holds(probe: Probe, evidence: Evidence) -> bool:
     try:
         return all(
             probe.holds(FailingCase(evidence.check, case, reference, evidence.candidate, found))
-            for case, reference, found in _sample(evidence.failing, MOST_INCIDENTS)
+            for case, reference, found in _sample(evidence.failing, MOST_PROBED)
         )
     except Exception:
         # It looks at whatever the candidate returns, and asks it again: what breaks there explains nothing.

@@ -77,7 +77,9 @@ class Explainer:
         from backproof.conformance.explaining.part import PartExplainer, shown
 
         runner = failures[0].part
-        part = self._parts.setdefault(runner, PartExplainer(runner))
+        if runner not in self._parts:
+            self._parts[runner] = PartExplainer(runner)
+        part = self._parts[runner]
         with quiet(runner.warned):
             if known or self._budget.used_up:
                 return [shown(each, each.smallest, unexplained=KNOWN if known else USED_UP) for each in failures]

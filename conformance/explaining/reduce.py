@@ -18,7 +18,7 @@ Fails = Callable[[Case], bool]
 def reduced(case: Case, fails: Fails, layer: Layer, space: Space, until: float) -> tuple[Case, bool]:
     """The smallest failing case that single moves and pairs of moves reach, with the plainest numbers.
 
-    The case itself if no other fails. Stops when `until`, by `clock.now`, has come; whether the numbers were
+    The case itself if no other fails. Stops when `until`, by `budget.now`, has come; whether the numbers were
     done by then.
     """
     filled = True  # whether a smaller configuration is tried with every fill, or with the case's own numbers alone

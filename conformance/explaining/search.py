@@ -52,7 +52,7 @@ class Search:
         self._done: list[tuple[tuple[int, int], int]] = []
 
     def smaller(self, check: str, kind: str, size: tuple[int, int], until: float = inf) -> Found:
-        """The first case below this size that fails the check in this kind; `until`, by `clock.now`."""
+        """The first case below this size that fails the check in this kind; `until`, by `budget.now`."""
         key = (check, kind)
         own = now() + self._left
         while key not in self._first and self._ahead is not None and self._ahead[0] < size:

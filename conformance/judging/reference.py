@@ -25,7 +25,7 @@ class Expected:
 
 
 class Reference:
-    """A layer's page, as it judges the cases of one space."""
+    """What a layer says is right in the cases of one space."""
 
     def __init__(self, layer: Layer, space: Space) -> None:
         self.layer = layer

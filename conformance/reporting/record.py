@@ -6,6 +6,7 @@ required. Within schema 1 keys may be added; none changes or goes.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -55,7 +56,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     kind: Kind
     tensor: str | None
-    message: Annotated[str, Meta(min_length=1)]
+    message: Annotated[str, Meta(extra_json_schema={"minLength": 1})]
     traceback: str | None
     options: dict[str, Any]
     shapes: dict[str, tuple[Count, ...] | None]
@@ -99,7 +100,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class Item(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What became of one item."""
 
-    id: Annotated[str, Meta(pattern="^backproof::[a-z0-9_]+::[a-z0-9_]+::[a-z0-9]+$")]
+    id: Annotated[str, Meta(extra_json_schema={"pattern": "^backproof::[a-z0-9_]+::[a-z0-9_]+::[a-z0-9]+$"})]
     layer: str
     spatial_dims: Count | None
     check: str
@@ -187,7 +188,8 @@ def item_of(content: Mapping[str, Any]) -> Item:
 
 def text(report: Report) -> str:
     """The report as it is written."""
-    return msgspec.json.format(msgspec.json.encode(builtins(report)), indent=1).decode() + "\n"
+    # In ASCII: what a candidate says may hold characters that no encoding has.
+    return json.dumps(builtins(report), indent=1, allow_nan=False) + "\n"
 
 
 def _encoded(value: Any) -> Any:

@@ -119,18 +119,6 @@ LAYOUTS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
 WRITABLE = ("step slice", "offset slice", "negative stride")
 
 
-def cells_of(case: Case) -> list[str]:
-    """Named conditions on a case's layouts, the most general first."""
-    strided, fixed = [], []
-    for name, layout in case.layouts.items():
-        array = case.arrays[name]
-        if array is not None:
-            flags = LAYOUTS[layout](array).flags
-            strided += [] if flags.c_contiguous else [f"{name} not contiguous"]
-            fixed += [] if flags.writeable else [f"{name} not writable"]
-    return [*strided, *fixed, *(f"{name}: {layout}" for name, layout in case.layouts.items())]
-
-
 def laid_out(a: Array, layout: str | None) -> Array:
     """A new array of the same values in this layout; None: the plain one."""
     return np.array(a, order="C") if layout is None else LAYOUTS[layout](a)

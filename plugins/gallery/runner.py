@@ -51,7 +51,7 @@ class GalleryRunner(PartRunner):
         self.references, self._base, self._admitted, self._stages = base.references, base, admitted, stages
 
     def admits(self, case: Case) -> bool:
-        """Whether a case is asked: not if the gallery_runner is kept from it."""
+        """Whether a case is asked: not if this runner is kept from it."""
         return self._admitted(case)
 
     @cached_property
