@@ -106,37 +106,8 @@ def together(*calls: Callable[[], Run]) -> list[Run]:
 # A right adapter
 
 
-@pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """With everything on that could disturb: a test of the user's, errors for warnings, no cache."""
-    folder = write(tmp_path_factory.mktemp("right"), {"right.py": RIGHT, "test_own.py": OWN})
-    return run(
-        folder,
-        "--impl=right.py",
-        *FEW,
-        "-v",
-        "-W",
-        "error",
-        "--strict-markers",
-        "--strict-config",
-        "-p",
-        "no:cacheprovider",
-        "--impl-report=report.json",
-        "--impl-report=made/for/it.json",
-        "--junitxml=right.xml",
-    )
-
-
 def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / ".backproof" / "kept").rglob("*") if path.is_file())
 
 
 # What is collected
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write(tmp_path_factory.mktemp("project"), {"right.py": RIGHT, "test_own.py": OWN})
-    (folder / "with.ini").write_text("[pytest]\nbackproof_impl = right.py\n")
-    (folder / "backproof").mkdir()  # a folder of this name is no item of the suite
-    return folder
